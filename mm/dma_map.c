@@ -1,0 +1,941 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * dma_map(2): memory that is set up for DMA from the very beginning
+ *
+ * A buffer is a file of its own that nobody can open.  Its page cache holds the
+ * memory, in folios ("units") that are off the LRU and that the buffer holds a
+ * reference to, so that nothing reclaims, migrates or splits them.  A unit is
+ * given up when the last VMA that covers any of it goes away.
+ *
+ * The names dma_map_* belong to the DMA API, hence dmamap_* here.
+ */
+
+#include <linux/anon_inodes.h>
+#include <linux/cc_platform.h>
+#include <linux/compat.h>
+#include <linux/cred.h>
+#include <linux/dma-mapping.h>
+#include <linux/dma_map.h>
+#include <linux/file.h>
+#include <linux/fs.h>
+#include <linux/highmem.h>
+#include <linux/memcontrol.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/mount.h>
+#include <linux/page_owner.h>
+#include <linux/pagemap.h>
+#include <linux/pagevec.h>
+#include <linux/pgalloc.h>
+#include <linux/pseudo_fs.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/sched/user.h>
+#include <linux/security.h>
+#include <linux/slab.h>
+#include <linux/syscalls.h>
+#include <linux/userfaultfd_k.h>
+#include <linux/workqueue.h>
+
+#include "internal.h"
+
+#define DMAMAP_MAGIC	0x444d414d	/* "DMAM" */
+
+/* The page cache takes no larger folio, and a PMD maps none */
+#define DMAMAP_UNIT_ORDER	min_t(unsigned int, PMD_ORDER, MAX_PAGECACHE_ORDER)
+
+#define DMAMAP_PROT	(PROT_READ | PROT_WRITE | PROT_EXEC)
+
+/* How mmap() is to find the address */
+#define DMAMAP_ADDRESS_FLAGS \
+	(MAP_FIXED | MAP_FIXED_NOREPLACE | MAP_32BIT | MAP_ABOVE4G)
+
+/* True of every buffer, so there is nothing to do for them */
+#define DMAMAP_IMPLIED_FLAGS \
+	(MAP_ANONYMOUS | MAP_LOCKED | MAP_POPULATE | MAP_NORESERVE)
+
+#define DMAMAP_FLAGS \
+	(MAP_TYPE | DMAMAP_ADDRESS_FLAGS | DMAMAP_IMPLIED_FLAGS | \
+	 MAP_CONTIGUOUS | MAP_LIMITED)
+
+/**
+ * struct dmamap - a buffer, the i_private of its inode
+ * @user: whose RLIMIT_MEMLOCK is charged
+ * @nr_charged: pages charged to @user that no unit has taken over yet
+ * @vm_flags: VM_DONTCOPY for MAP_PRIVATE, or 0
+ * @rearranged: remap_file_pages() was used, which unmaps pages before it maps
+ *		them again: units are kept until the file goes
+ */
+struct dmamap {
+	struct user_struct	*user;
+	unsigned long		nr_charged;
+	vm_flags_t		vm_flags;
+	bool			rearranged;
+};
+
+/* What a caller asks for, once it was found to be sound */
+struct dmamap_request {
+	unsigned long	addr;
+	unsigned long	nr_pages;
+	unsigned long	prot;
+	unsigned long	flags;
+	phys_addr_t	limit;		/* highest usable physical address */
+};
+
+static struct vfsmount *dmamap_mnt __ro_after_init;
+
+/* How often to look whether pinned units are pinned no more, in jiffies */
+#define DMAMAP_REAP_INTERVAL	(HZ / 10)
+
+/* Units that no buffer has any more, but somebody has pinned, by folio->lru */
+static LIST_HEAD(dmamap_pinned);
+static DEFINE_SPINLOCK(dmamap_pinned_lock);
+
+static void dmamap_reap(struct work_struct *work);
+static DECLARE_DELAYED_WORK(dmamap_reaper, dmamap_reap);
+
+static bool dmamap_charge(struct user_struct *user, unsigned long nr_pages)
+{
+	unsigned long limit = rlimit(RLIMIT_MEMLOCK) >> PAGE_SHIFT;
+	unsigned long charged = atomic_long_read(&user->locked_vm);
+
+	do {
+		if (charged + nr_pages > limit && !capable(CAP_IPC_LOCK))
+			return false;
+	} while (!atomic_long_try_cmpxchg(&user->locked_vm, &charged,
+					  charged + nr_pages));
+	return true;
+}
+
+static void dmamap_uncharge(struct user_struct *user, unsigned long nr_pages)
+{
+	atomic_long_sub(nr_pages, &user->locked_vm);
+}
+
+static bool dmamap_unit_poisoned(struct folio *folio)
+{
+	long i;
+
+	for (i = 0; i < folio_nr_pages(folio); i++)
+		if (PageHWPoison(folio_page(folio, i)))
+			return true;
+	return false;
+}
+
+/*
+ * The allocator filters hwpoisoned pages at order 0 only: a unit that has one
+ * keeps the reference, so that no part of it is ever used again.
+ */
+static void dmamap_free_unit(struct user_struct *user, struct folio *folio)
+{
+	dmamap_uncharge(user, folio_nr_pages(folio));
+
+	if (dmamap_unit_poisoned(folio))
+		mem_cgroup_uncharge(folio);
+	else
+		folio_put(folio);
+}
+
+/* The charge lasts until the memory is free; until then a page may turn bad */
+static void dmamap_defer_unit(struct user_struct *user, struct folio *folio)
+{
+	folio->private = get_uid(user);
+
+	spin_lock(&dmamap_pinned_lock);
+	list_add_tail(&folio->lru, &dmamap_pinned);
+	spin_unlock(&dmamap_pinned_lock);
+
+	schedule_delayed_work(&dmamap_reaper, DMAMAP_REAP_INTERVAL);
+}
+
+static void dmamap_reap(struct work_struct *work)
+{
+	struct user_struct *user;
+	struct folio *folio, *next;
+	LIST_HEAD(unpinned);
+
+	spin_lock(&dmamap_pinned_lock);
+	list_for_each_entry_safe(folio, next, &dmamap_pinned, lru)
+		if (folio_ref_count(folio) == 1)
+			list_move(&folio->lru, &unpinned);
+	if (!list_empty(&dmamap_pinned))
+		schedule_delayed_work(&dmamap_reaper, DMAMAP_REAP_INTERVAL);
+	spin_unlock(&dmamap_pinned_lock);
+
+	list_for_each_entry_safe(folio, next, &unpinned, lru) {
+		list_del(&folio->lru);
+		user = folio->private;
+		folio->private = NULL;
+		dmamap_free_unit(user, folio);
+		free_uid(user);
+	}
+}
+
+static bool dmamap_unit_needed(struct inode *inode, struct folio *folio)
+{
+	struct address_space *mapping = inode->i_mapping;
+	struct dmamap *buf = inode->i_private;
+	bool needed;
+
+	i_mmap_lock_read(mapping);
+	needed = READ_ONCE(buf->rearranged) ||
+		 vma_interval_tree_iter_first(&mapping->i_mmap, folio->index,
+					      folio_next_index(folio) - 1);
+	i_mmap_unlock_read(mapping);
+	return needed;
+}
+
+/*
+ * Pages are mapped under the folio lock only, so that nobody can map the unit
+ * between the check and its removal.
+ */
+static void dmamap_drop_unit(struct inode *inode, struct folio *folio)
+{
+	struct dmamap *buf = inode->i_private;
+
+	folio_lock(folio);
+	if (!folio->mapping || dmamap_unit_needed(inode, folio)) {
+		folio_unlock(folio);
+		return;
+	}
+	filemap_remove_folio(folio);
+	folio_unlock(folio);
+
+	/* One reference is the buffer's, one the caller's */
+	if (folio_ref_count(folio) > 2)
+		dmamap_defer_unit(buf->user, folio);
+	else
+		dmamap_free_unit(buf->user, folio);
+}
+
+static void dmamap_drop_range(struct inode *inode, pgoff_t start, pgoff_t end)
+{
+	struct folio_batch fbatch;
+	unsigned int i;
+
+	folio_batch_init(&fbatch);
+	while (filemap_get_folios(inode->i_mapping, &start, end, &fbatch)) {
+		for (i = 0; i < folio_batch_count(&fbatch); i++)
+			dmamap_drop_unit(inode, fbatch.folios[i]);
+		folios_put(&fbatch);
+		cond_resched();
+	}
+}
+
+static void dmamap_clear_unit(struct folio *folio)
+{
+	long i;
+
+	for (i = 0; i < folio_nr_pages(folio); i++)
+		clear_highpage(folio_page(folio, i));
+	flush_dcache_folio(folio);
+}
+
+/* Consumes the 2^order pages, also when it fails */
+static int dmamap_add_unit(struct inode *inode, struct page *page,
+			   unsigned int order, pgoff_t index)
+{
+	const gfp_t gfp = GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
+	struct dmamap *buf = inode->i_private;
+	struct folio *folio;
+	int err;
+
+	if (order)
+		prep_compound_page(page, order);
+	folio = page_rmappable_folio(page);
+
+	err = mem_cgroup_charge(folio, NULL, gfp);
+	if (err)
+		goto err_put_folio;
+
+	dmamap_clear_unit(folio);
+	__folio_mark_uptodate(folio);
+
+	__folio_set_locked(folio);
+	err = __filemap_add_folio(inode->i_mapping, folio, index, gfp, NULL);
+	folio_unlock(folio);
+	if (err)
+		goto err_put_folio;
+
+	buf->nr_charged -= folio_nr_pages(folio);
+	return 0;
+
+err_put_folio:
+	folio_put(folio);
+	return err;
+}
+
+/*
+ * Adds the first @nr_pages of a block of 2^order pages, as few units as can be,
+ * and frees the rest.  Consumes the block, also when it fails.
+ */
+static int dmamap_add_block(struct inode *inode, struct page *page,
+			    unsigned int order, unsigned long nr_pages,
+			    pgoff_t index)
+{
+	unsigned long half = (1UL << order) / 2;
+	unsigned long nr_low = min(nr_pages, half);
+	struct page *upper = page + half;
+	int err;
+
+	if (!nr_pages) {
+		__free_pages(page, order);
+		return 0;
+	}
+	if (nr_pages == 1UL << order && order <= DMAMAP_UNIT_ORDER)
+		return dmamap_add_unit(inode, page, order, index);
+
+	order--;
+	split_page_owner(page, order + 1, order);
+	pgalloc_tag_split(page_folio(page), order + 1, order);
+	set_page_refcounted(upper);
+
+	err = dmamap_add_block(inode, page, order, nr_low, index);
+	if (err) {
+		__free_pages(upper, order);
+		return err;
+	}
+	return dmamap_add_block(inode, upper, order, nr_pages - nr_low,
+				index + half);
+}
+
+static gfp_t dmamap_zone(phys_addr_t limit)
+{
+	if (limit <= DMA_BIT_MASK(24))
+		return GFP_DMA;
+	if (limit <= DMA_BIT_MASK(32))
+		return GFP_DMA32;
+	return 0;
+}
+
+/*
+ * A block whose first @nr_pages are below the limit.  Large blocks are taken
+ * where they are at hand; the single page that could stand in for them, and the
+ * one block that nothing can stand in for, are worth reclaim and compaction.
+ * None is worth a reserve, which is where an allocation that may not reclaim
+ * would go.
+ */
+static struct page *dmamap_alloc_block(const struct dmamap_request *req,
+				       unsigned int order,
+				       unsigned long nr_pages)
+{
+	gfp_t gfp = GFP_USER | __GFP_NOWARN | __GFP_NOMEMALLOC |
+		    dmamap_zone(req->limit);
+	struct page *page;
+
+	if (order && !(req->flags & MAP_CONTIGUOUS))
+		gfp &= ~__GFP_RECLAIM;
+	else
+		gfp |= __GFP_RETRY_MAYFAIL;
+
+	page = alloc_pages(gfp, order);
+	if (!page)
+		return NULL;
+
+	/* A kernel without the zone has taken the block from anywhere */
+	if (page_to_phys(page) + PFN_PHYS(nr_pages) - 1 > req->limit) {
+		__free_pages(page, order);
+		return NULL;
+	}
+	return page;
+}
+
+/*
+ * Fills the buffer, largest blocks first: orders only ever fall, so that each
+ * block begins at an index that is a multiple of its size, as the page cache
+ * and PMD mappings want it.
+ */
+static int dmamap_fill(struct inode *inode, const struct dmamap_request *req)
+{
+	unsigned int order = MAX_PAGE_ORDER;
+	unsigned long nr_pages;
+	pgoff_t index = 0;
+	struct page *page;
+	int err;
+
+	if (req->flags & MAP_CONTIGUOUS &&
+	    req->nr_pages > MAX_ORDER_NR_PAGES)
+		return -ENOMEM;
+
+	while (index < req->nr_pages) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+
+		nr_pages = req->nr_pages - index;
+		order = min_t(unsigned int, order, order_base_2(nr_pages));
+		nr_pages = min(nr_pages, 1UL << order);
+
+		page = dmamap_alloc_block(req, order, nr_pages);
+		if (!page) {
+			if (!order || req->flags & MAP_CONTIGUOUS)
+				return -ENOMEM;
+			order--;
+			continue;
+		}
+
+		err = dmamap_add_block(inode, page, order, nr_pages, index);
+		if (err)
+			return err;
+		index += nr_pages;
+	}
+	return 0;
+}
+
+static vm_fault_t dmamap_fault(struct vm_fault *vmf)
+{
+	struct address_space *mapping = vmf->vma->vm_file->f_mapping;
+	struct folio *folio;
+	struct page *page;
+
+	folio = filemap_lock_folio(mapping, vmf->pgoff);
+	if (IS_ERR(folio))
+		return VM_FAULT_SIGBUS;
+
+	page = folio_file_page(folio, vmf->pgoff);
+	if (PageHWPoison(page)) {
+		folio_unlock(folio);
+		folio_put(folio);
+		return VM_FAULT_HWPOISON;
+	}
+
+	vmf->page = page;
+	return VM_FAULT_LOCKED;
+}
+
+/*
+ * Called for each VMA that goes, when it has left i_mmap.  There is no ->open:
+ * it could not tell a split from a fork or a move.
+ */
+static void dmamap_close(struct vm_area_struct *vma)
+{
+	dmamap_drop_range(file_inode(vma->vm_file), vma->vm_pgoff,
+			  vma->vm_pgoff + vma_pages(vma) - 1);
+}
+
+static const struct vm_operations_struct dmamap_vm_ops = {
+	.close		= dmamap_close,
+	.fault		= dmamap_fault,
+	.map_pages	= filemap_map_pages,
+};
+
+static int dmamap_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct dmamap *buf = file_inode(file)->i_private;
+
+	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP | buf->vm_flags);
+	vma->vm_ops = &dmamap_vm_ops;
+	return 0;
+}
+
+/*
+ * A unit that is being dropped is locked, so that what is found here stays, now
+ * that the buffer is marked as rearranged.
+ */
+static bool dmamap_range_present(struct address_space *mapping, pgoff_t start,
+				 pgoff_t end)
+{
+	struct folio *folio;
+
+	while (start <= end) {
+		folio = filemap_lock_folio(mapping, start);
+		if (IS_ERR(folio))
+			return false;
+		start = folio_next_index(folio);
+		folio_unlock(folio);
+		folio_put(folio);
+		cond_resched();
+	}
+	return true;
+}
+
+/*
+ * remap_file_pages() comes by here, before anything is unmapped: the only place
+ * where it can be told that it asks for pages that are not in the buffer.
+ */
+static int dmamap_check_remap(struct file *file, unsigned long addr,
+			      unsigned long len, unsigned long pgoff)
+{
+	struct inode *inode = file_inode(file);
+	struct dmamap *buf = inode->i_private;
+	struct vm_area_struct *vma;
+
+	vma = find_vma_intersection(current->mm, addr, addr + len);
+	if (!vma || vma->vm_file != file)
+		return 0;
+
+	WRITE_ONCE(buf->rearranged, true);
+	if (!dmamap_range_present(inode->i_mapping, pgoff,
+				  pgoff + PHYS_PFN(len) - 1))
+		return -EINVAL;
+	return 0;
+}
+
+/* As thp_get_unmapped_area(), which leaves 32-bit and x32 callers out */
+static unsigned long dmamap_get_aligned_area(struct file *file,
+					     unsigned long addr,
+					     unsigned long len,
+					     unsigned long pgoff,
+					     unsigned long flags)
+{
+	const unsigned long pad = PMD_SIZE - PAGE_SIZE;
+	unsigned long ret;
+
+	ret = mm_get_unmapped_area(current->mm, file, addr, len, pgoff, flags);
+	if (IS_ERR_VALUE(ret) || ret == addr || len < PMD_SIZE)
+		return ret;
+
+	addr = mm_get_unmapped_area(current->mm, file, 0, len + pad, pgoff,
+				    flags);
+	return IS_ERR_VALUE(addr) ? ret : ALIGN(addr, PMD_SIZE);
+}
+
+static unsigned long dmamap_get_unmapped_area(struct file *file,
+					      unsigned long addr,
+					      unsigned long len,
+					      unsigned long pgoff,
+					      unsigned long flags)
+{
+	int err;
+
+	if (!(flags & MAP_FIXED))
+		return dmamap_get_aligned_area(file, addr, len, pgoff, flags);
+
+	err = dmamap_check_remap(file, addr, len, pgoff);
+	if (err)
+		return err;
+	return mm_get_unmapped_area(current->mm, file, addr, len, pgoff, flags);
+}
+
+static const struct file_operations dmamap_fops = {
+	.mmap			= dmamap_mmap,
+	.get_unmapped_area	= dmamap_get_unmapped_area,
+};
+
+static const struct address_space_operations dmamap_aops = {
+	.dirty_folio	= noop_dirty_folio,
+};
+
+/* Units are still here if they were never mapped, or rearranged */
+static void dmamap_evict_inode(struct inode *inode)
+{
+	struct dmamap *buf = inode->i_private;
+
+	if (buf) {
+		WRITE_ONCE(buf->rearranged, false);
+		dmamap_drop_range(inode, 0, ULONG_MAX);
+		dmamap_uncharge(buf->user, buf->nr_charged);
+		free_uid(buf->user);
+		kfree(buf);
+	}
+	truncate_inode_pages_final(&inode->i_data);
+	clear_inode(inode);
+}
+
+static const struct super_operations dmamap_super_ops = {
+	.statfs		= simple_statfs,
+	.evict_inode	= dmamap_evict_inode,
+};
+
+/* A vm_ops->name would have the buffer dumped with a core */
+static char *dmamap_dname(struct dentry *dentry, char *buffer, int buflen)
+{
+	return dynamic_dname(buffer, buflen, "[dma_map]");
+}
+
+static const struct dentry_operations dmamap_dentry_ops = {
+	.d_dname	= dmamap_dname,
+};
+
+/* Takes over the charge of the buffer, whatever becomes of it */
+static struct inode *dmamap_alloc_inode(const struct dmamap_request *req,
+					struct user_struct *user)
+{
+	struct dmamap *buf;
+	struct inode *inode;
+
+	buf = kzalloc(sizeof(*buf), GFP_KERNEL_ACCOUNT);
+	if (!buf) {
+		inode = ERR_PTR(-ENOMEM);
+		goto err_uncharge;
+	}
+	inode = anon_inode_make_secure_inode(dmamap_mnt->mnt_sb, "[dma_map]",
+					     NULL);
+	if (IS_ERR(inode))
+		goto err_free_buf;
+
+	buf->user = get_uid(user);
+	buf->nr_charged = req->nr_pages;
+	if ((req->flags & MAP_TYPE) == MAP_PRIVATE)
+		buf->vm_flags = VM_DONTCOPY;
+
+	inode->i_private = buf;
+	inode->i_mapping->a_ops = &dmamap_aops;
+	mapping_set_large_folios(inode->i_mapping);
+	/*
+	 * A page more than there is: filemap_map_pages() takes a folio that
+	 * ends where the file ends for one that reaches beyond it.
+	 */
+	i_size_write(inode, PFN_PHYS((loff_t)req->nr_pages + 1));
+	return inode;
+
+err_free_buf:
+	kfree(buf);
+err_uncharge:
+	dmamap_uncharge(user, req->nr_pages);
+	return inode;
+}
+
+static struct file *dmamap_create(const struct dmamap_request *req,
+				  struct user_struct *user)
+{
+	struct inode *inode;
+	struct file *file;
+	int err;
+
+	inode = dmamap_alloc_inode(req, user);
+	if (IS_ERR(inode))
+		return ERR_CAST(inode);
+
+	err = dmamap_fill(inode, req);
+	if (err)
+		goto err_put_inode;
+
+	/* It is memory that is asked for here, not one file more */
+	file = alloc_file_pseudo_noaccount(inode, dmamap_mnt, "[dma_map]",
+					   O_RDWR, &dmamap_fops);
+	if (IS_ERR(file)) {
+		err = PTR_ERR(file);
+		goto err_put_inode;
+	}
+	/* Nobody ages what is not on the LRU: spare zapping the trouble */
+	file->f_mode |= FMODE_NOREUSE;
+	return file;
+
+err_put_inode:
+	iput(inode);
+	return ERR_PTR(err);
+}
+
+#ifdef CONFIG_COMPAT
+struct compat_dma_entry {
+	compat_ulong_t	physaddr;
+	compat_ulong_t	len;
+};
+#endif
+
+/* Where the next entry goes, in the layout of the calling ABI */
+struct dmamap_table {
+	void __user	*next;
+	bool		compat;
+};
+
+static int dmamap_put_entry(struct dmamap_table *table, phys_addr_t start,
+			    phys_addr_t end)
+{
+	struct dma_entry entry = { .physaddr = start, .len = end - start };
+	const void *from = &entry;
+	size_t size = sizeof(entry);
+
+#ifdef CONFIG_COMPAT
+	struct compat_dma_entry compat_entry = {
+		.physaddr = start,
+		.len = end - start,
+	};
+
+	if (table->compat) {
+		from = &compat_entry;
+		size = sizeof(compat_entry);
+	}
+#endif
+	if (copy_to_user(table->next, from, size))
+		return -EFAULT;
+	table->next += size;
+	return 0;
+}
+
+static int dmamap_put_table(struct address_space *mapping,
+			    struct dmamap_table *table)
+{
+	phys_addr_t start = 0, end = 0;
+	struct folio *folio;
+	unsigned long index;
+	int err;
+
+	/* Nobody else knows of this file, so nothing changes underneath */
+	xa_for_each(&mapping->i_pages, index, folio) {
+		phys_addr_t phys = PFN_PHYS(folio_pfn(folio));
+
+		if (phys != end || !end) {
+			if (end) {
+				err = dmamap_put_entry(table, start, end);
+				if (err)
+					return err;
+				cond_resched();
+			}
+			start = phys;
+			end = phys;
+		}
+		end += folio_size(folio);
+	}
+	return dmamap_put_entry(table, start, end);
+}
+
+static int dmamap_check_flags(unsigned long addr, unsigned long prot,
+			      unsigned long flags)
+{
+	if (prot & ~DMAMAP_PROT || flags & ~DMAMAP_FLAGS)
+		return -EINVAL;
+
+	switch (flags & MAP_TYPE) {
+	case MAP_SHARED:
+	case MAP_SHARED_VALIDATE:
+	case MAP_PRIVATE:
+		break;
+	default:
+		return -EINVAL;
+	}
+
+	if (flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) && offset_in_page(addr))
+		return -EINVAL;
+	return 0;
+}
+
+static int dmamap_check_length(size_t length)
+{
+	if (!length)
+		return -EINVAL;
+	if (length > TASK_SIZE || !PAGE_ALIGN(length) ||
+	    PAGE_ALIGN(length) >> PAGE_SHIFT > totalram_pages())
+		return -ENOMEM;
+	return 0;
+}
+
+static int dmamap_check_permission(unsigned long prot)
+{
+	if (!capable(CAP_SYS_RAWIO) || prot & PROT_EXEC)
+		return -EPERM;
+	/* What a guest calls a physical address serves no device there */
+	if (cc_platform_has(CC_ATTR_GUEST_MEM_ENCRYPT))
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+static pmd_t *dmamap_pmd_alloc(struct mm_struct *mm, unsigned long addr)
+{
+	p4d_t *p4d = p4d_alloc(mm, pgd_offset(mm, addr), addr);
+	pud_t *pud = p4d ? pud_alloc(mm, p4d, addr) : NULL;
+
+	return pud ? pmd_alloc(mm, pud, addr) : NULL;
+}
+
+/* As do_fault_around(), for as much as a page table maps */
+static int dmamap_populate_pmd(struct vm_area_struct *vma, unsigned long addr,
+			       unsigned long end)
+{
+	struct mm_struct *mm = vma->vm_mm;
+	struct vm_fault vmf = {
+		.vma		= vma,
+		.gfp_mask	= GFP_KERNEL,
+		.pgoff		= linear_page_index(vma, addr),
+		.address	= addr,
+		.real_address	= addr,
+		.pmd		= dmamap_pmd_alloc(mm, addr),
+	};
+	const pgoff_t last = linear_page_index(vma, end) - 1;
+
+	if (!vmf.pmd)
+		return -ENOMEM;
+
+	/* What a PMD can map needs no page table */
+	if (end - addr == PMD_SIZE)
+		filemap_map_pages(&vmf, vmf.pgoff, last);
+	if (pmd_trans_huge(pmdp_get_lockless(vmf.pmd)))
+		return 0;
+
+	if (pte_alloc(mm, vmf.pmd))
+		return -ENOMEM;
+	filemap_map_pages(&vmf, vmf.pgoff, last);
+	return 0;
+}
+
+/* What is not mapped for want of a page table, or killed, faults have to map */
+static void dmamap_populate(struct vm_area_struct *vma)
+{
+	unsigned long addr, next;
+
+	for (addr = vma->vm_start; addr < vma->vm_end; addr = next) {
+		next = pmd_addr_end(addr, vma->vm_end);
+		if (fatal_signal_pending(current) ||
+		    dmamap_populate_pmd(vma, addr, next))
+			return;
+		cond_resched();
+	}
+}
+
+static unsigned long dmamap_map(struct file *file,
+				const struct dmamap_request *req)
+{
+	/*
+	 * MAP_SHARED whatever the caller says, as nothing is ever to be copied
+	 * on write; MAP_PRIVATE is told by VM_DONTCOPY.
+	 */
+	const unsigned long flags = (req->flags & DMAMAP_ADDRESS_FLAGS) |
+				    MAP_SHARED;
+	struct mm_struct *mm = current->mm;
+	unsigned long populate, ret;
+	vm_flags_t def_flags;
+	LIST_HEAD(uf);
+
+	ret = security_mmap_file(file, req->prot, flags);
+	if (ret)
+		return ret;
+	if (mmap_write_lock_killable(mm))
+		return -EINTR;
+
+	/* mlockall(MCL_FUTURE) would have RLIMIT_MEMLOCK count this twice */
+	def_flags = mm->def_flags;
+	mm->def_flags &= ~VM_LOCKED_MASK;
+	ret = do_mmap(file, req->addr, PFN_PHYS(req->nr_pages), req->prot,
+		      flags, 0, 0, &populate, &uf);
+	mm->def_flags = def_flags;
+
+	mmap_write_downgrade(mm);
+	if (!IS_ERR_VALUE(ret))
+		dmamap_populate(vma_lookup(mm, ret));
+	mmap_read_unlock(mm);
+	userfaultfd_unmap_complete(mm, &uf);
+	return ret;
+}
+
+static unsigned long do_dma_map(struct dmamap_request *req, size_t length,
+				struct dmamap_table *table)
+{
+	struct user_struct *user = current_user();
+	unsigned long ret;
+	struct file *file;
+
+	ret = dmamap_check_flags(req->addr, req->prot, req->flags);
+	if (ret)
+		return ret;
+	ret = dmamap_check_length(length);
+	if (ret)
+		return ret;
+	ret = dmamap_check_permission(req->prot);
+	if (ret)
+		return ret;
+
+	req->nr_pages = PAGE_ALIGN(length) >> PAGE_SHIFT;
+	if (req->flags & MAP_LIMITED)
+		req->limit = min_t(phys_addr_t, req->limit,
+				   DMA_BIT_MASK(24));
+
+	/* What was pinned may be free by now, and the charge with it */
+	if (!list_empty(&dmamap_pinned))
+		dmamap_reap(NULL);
+	if (!dmamap_charge(user, req->nr_pages))
+		return -EAGAIN;
+	file = dmamap_create(req, user);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+
+	/* Mapped last: no other thread gets to see what may be undone yet */
+	ret = dmamap_put_table(file->f_mapping, table);
+	if (!ret)
+		ret = dmamap_map(file, req);
+	fput(file);
+	return ret;
+}
+
+/**
+ * sys_dma_map - map memory that is set up for DMA
+ * @addr: as for mmap()
+ * @length: in bytes, rounded up to whole pages
+ * @prot: PROT_NONE, or PROT_READ and PROT_WRITE
+ * @flags: one of MAP_SHARED, MAP_SHARED_VALIDATE and MAP_PRIVATE (which is not
+ *	inherited over fork()); MAP_CONTIGUOUS: one physically contiguous chunk;
+ *	MAP_LIMITED: each byte below 16 MiB; MAP_FIXED, MAP_FIXED_NOREPLACE,
+ *	MAP_32BIT and MAP_ABOVE4G as for mmap(); MAP_ANONYMOUS, MAP_LOCKED,
+ *	MAP_POPULATE and MAP_NORESERVE have no effect
+ * @dma_table: where to write the physical address and length of each chunk, in
+ *	order of virtual address; room for a chunk a page, or for one with
+ *	MAP_CONTIGUOUS
+ *
+ * The memory is zeroed, mapped at once and neither moved nor swapped nor copied
+ * until munmap().  What fails changes nothing.
+ *
+ * Return: the address of the mapping, or
+ *  - EINVAL: length 0; unknown flags or prot; no or more than one sharing type;
+ *	MAP_FIXED or MAP_FIXED_NOREPLACE with an addr not on a page boundary
+ *  - ENOMEM: the length wraps, or exceeds the address space or the machine; no
+ *	such memory; RLIMIT_AS; too many mappings
+ *  - EPERM: no CAP_SYS_RAWIO in the initial user namespace; PROT_EXEC; what
+ *	MAP_FIXED is to replace is sealed
+ *  - EOPNOTSUPP: guest with encrypted memory
+ *  - EAGAIN: RLIMIT_MEMLOCK, without CAP_IPC_LOCK
+ *  - EFAULT: dma_table cannot be written
+ *  - EEXIST: MAP_FIXED_NOREPLACE over a mapping
+ *  - EACCES: a security module refused
+ *  - EINTR: a fatal signal
+ */
+SYSCALL_DEFINE5(dma_map, unsigned long, addr, size_t, length,
+		unsigned long, prot, unsigned long, flags,
+		struct dma_entry __user *, dma_table)
+{
+	struct dmamap_table table = { .next = dma_table };
+	struct dmamap_request req = {
+		.addr = addr,
+		.prot = prot,
+		.flags = flags,
+		/* The entries of a 32-bit kernel hold no more */
+		.limit = DMA_BIT_MASK(BITS_PER_LONG),
+	};
+
+	return do_dma_map(&req, length, &table);
+}
+
+#ifdef CONFIG_COMPAT
+COMPAT_SYSCALL_DEFINE5(dma_map, compat_ulong_t, addr, compat_size_t, length,
+		       compat_ulong_t, prot, compat_ulong_t, flags,
+		       struct compat_dma_entry __user *, dma_table)
+{
+	struct dmamap_table table = { .next = dma_table, .compat = true };
+	struct dmamap_request req = {
+		.addr = addr,
+		.prot = prot,
+		.flags = flags,
+		.limit = DMA_BIT_MASK(32),
+	};
+
+	return do_dma_map(&req, length, &table);
+}
+#endif
+
+static int dmamap_init_fs_context(struct fs_context *fc)
+{
+	struct pseudo_fs_context *ctx = init_pseudo(fc, DMAMAP_MAGIC);
+
+	if (!ctx)
+		return -ENOMEM;
+	ctx->ops = &dmamap_super_ops;
+	ctx->dops = &dmamap_dentry_ops;
+	return 0;
+}
+
+static struct file_system_type dmamap_fs = {
+	.name			= "dma_map",
+	.init_fs_context	= dmamap_init_fs_context,
+	.kill_sb		= kill_anon_super,
+};
+
+static int __init dmamap_init(void)
+{
+	dmamap_mnt = kern_mount(&dmamap_fs);
+	if (IS_ERR(dmamap_mnt))
+		panic("dma_map: cannot mount: %ld\n", PTR_ERR(dmamap_mnt));
+
+	/* Memory that devices write is never executable */
+	dmamap_mnt->mnt_flags |= MNT_NOEXEC;
+	return 0;
+}
+fs_initcall(dmamap_init);
