@@ -1,0 +1,572 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../kselftest.h"
+#include "dma_map_test.h"
+
+#define PAGEMAP_PRESENT		0x8000000000000000ULL
+#define PAGEMAP_PFN		0x007fffffffffffffULL
+
+/* How often, every 10 ms, to look for memory that is freed with a delay */
+#define SETTLE_TRIES		200
+
+dma_entry_t table[DMA_TABLE_MAX(LARGEST)];
+
+/*
+ * Start: nothing to test without the call, nothing testable without root
+ */
+
+static void wait_to_be_seen(void)
+{
+	char byte = 'x';
+
+	if (write(STDOUT_FILENO, &byte, 1) != 1)
+		_exit(1);
+	while (read(STDIN_FILENO, &byte, 1) > 0)
+		;
+	_exit(0);
+}
+
+static void skip_all(const char *reason)
+{
+	ksft_print_header();
+	ksft_exit_skip("%s\n", reason);
+}
+
+void dma_map_test_init(int argc, char **argv)
+{
+	if (argc > 1 && !strcmp(argv[1], ARG_WAIT))
+		wait_to_be_seen();
+	if (argc > 1 && !strcmp(argv[1], "-l"))
+		return;
+
+	/* Arguments are checked first of all, where there is a call at all */
+	if (dma_map_errno(NULL, 0, PROT_NONE, 0, NULL) != EINVAL)
+		skip_all("the kernel has no dma_map(2)");
+	if (geteuid())
+		skip_all("these tests need root");
+	if (sysconf(_SC_PAGESIZE) != PAGE_SIZE)
+		skip_all("these tests know pages of 4 KiB only");
+
+	/* In memory, and present, before anyone counts */
+	memset(table, 0, sizeof(table));
+	free_pages();
+}
+
+/*
+ * The call
+ */
+
+void *dma_map(void *addr, size_t length, int prot, int flags,
+	      dma_entry_t *dma_table)
+{
+	return (void *)syscall(__NR_dma_map, addr, length, prot, flags,
+			       dma_table);
+}
+
+/* For calls that are made to fail: 0 or errno, and what was mapped is not */
+int dma_map_errno(void *addr, size_t length, int prot, int flags,
+		  dma_entry_t *dma_table)
+{
+	void *mapped = dma_map(addr, length, prot, flags, dma_table);
+
+	if (mapped == MAP_FAILED)
+		return errno;
+	munmap(mapped, page_align(length));
+	return 0;
+}
+
+size_t page_align(size_t length)
+{
+	return (length + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
+}
+
+/*
+ * What the table tells, and whether it is true
+ */
+
+/* How many entries cover exactly @length rounded up; 0: they do not */
+size_t entries(const dma_entry_t *dma_table, size_t length)
+{
+	__u64 rest = page_align(length);
+	size_t nr = 0;
+
+	while (rest) {
+		if (!dma_table[nr].len || dma_table[nr].len > rest ||
+		    dma_table[nr].len % PAGE_SIZE ||
+		    dma_table[nr].physaddr % PAGE_SIZE)
+			return 0;
+		rest -= dma_table[nr++].len;
+	}
+	return nr;
+}
+
+/* How many entries should have been one with the entry before */
+size_t mergeable(const dma_entry_t *dma_table, size_t nr)
+{
+	size_t found = 0;
+
+	for (size_t i = 1; i < nr; i++)
+		if (dma_table[i - 1].physaddr + dma_table[i - 1].len ==
+		    dma_table[i].physaddr)
+			found++;
+	return found;
+}
+
+/* The physical address at @offset into the buffer */
+__u64 told(const dma_entry_t *dma_table, size_t offset)
+{
+	while (offset >= dma_table->len)
+		offset -= dma_table++->len;
+	return (__u64)dma_table->physaddr + offset;
+}
+
+/* The physical address of the highest byte */
+__u64 highest(const dma_entry_t *dma_table, size_t nr)
+{
+	__u64 last = 0;
+
+	for (size_t i = 0; i < nr; i++) {
+		__u64 end = (__u64)dma_table[i].physaddr +
+			       dma_table[i].len - 1;
+
+		if (end > last)
+			last = end;
+	}
+	return last;
+}
+
+static void read_pagemap(const void *addr, __u64 *entry, size_t nr)
+{
+	static int fd = -1;
+	off_t at = (unsigned long)addr / PAGE_SIZE * sizeof(*entry);
+	static pid_t owner;
+
+	/* A child that inherits the file would read its parent's pagemap */
+	if (owner != getpid()) {
+		if (fd >= 0)
+			close(fd);
+		fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+		owner = getpid();
+	}
+	memset(entry, 0, nr * sizeof(*entry));
+	if (pread(fd, entry, nr * sizeof(*entry), at) < 0)
+		ksft_print_msg("pagemap: %s\n", strerror(errno));
+}
+
+static __u64 entry_to_phys(__u64 entry)
+{
+	return entry & PAGEMAP_PRESENT ? (entry & PAGEMAP_PFN) * PAGE_SIZE : 0;
+}
+
+/* The physical address of what is mapped at @addr; 0: nothing */
+__u64 pagemap(const void *addr)
+{
+	__u64 entry;
+
+	read_pagemap(addr, &entry, 1);
+	return entry_to_phys(entry);
+}
+
+size_t present_pages(const void *addr, size_t length)
+{
+	size_t present = 0;
+
+	for (size_t at = 0; at < length; at += PAGE_SIZE)
+		present += !!pagemap(addr + at);
+	return present;
+}
+
+/*
+ * How many pages in [@from, @to) of the buffer that starts at @addr are not
+ * where its table says
+ */
+size_t untrue_pages(const void *addr, const dma_entry_t *dma_table,
+		    size_t from, size_t to)
+{
+	__u64 entry[512];
+	size_t untrue = 0, nr = 0, base = 0;
+
+	for (size_t at = from, i = 0; at < to; at += PAGE_SIZE, i++) {
+		if (i == nr) {
+			nr = (to - at) / PAGE_SIZE;
+			if (nr > 512)
+				nr = 512;
+			read_pagemap(addr + at, entry, nr);
+			i = 0;
+		}
+		while (at - base >= dma_table->len)
+			base += dma_table++->len;
+		untrue += entry_to_phys(entry[i]) !=
+			  (__u64)dma_table->physaddr + (at - base);
+	}
+	return untrue;
+}
+
+/*
+ * Contents
+ */
+
+/* The first and the last word of each page, never alike in two pages */
+static uint32_t pattern(size_t offset)
+{
+	return 0xd3a00000u ^ (uint32_t)(offset / sizeof(uint32_t) * 2654435761u);
+}
+
+#define LAST_WORD	(PAGE_SIZE - sizeof(uint32_t))
+
+void fill(void *addr, size_t from, size_t to)
+{
+	for (size_t at = from; at < to; at += PAGE_SIZE) {
+		*(uint32_t *)(addr + at) = pattern(at);
+		*(uint32_t *)(addr + at + LAST_WORD) = pattern(at + LAST_WORD);
+	}
+}
+
+size_t damaged_pages(const void *addr, size_t from, size_t to)
+{
+	size_t damaged = 0;
+
+	for (size_t at = from; at < to; at += PAGE_SIZE)
+		damaged += *(uint32_t *)(addr + at) != pattern(at) ||
+			   *(uint32_t *)(addr + at + LAST_WORD) !=
+			   pattern(at + LAST_WORD);
+	return damaged;
+}
+
+size_t dirty_words(const void *addr, size_t length)
+{
+	const __u64 *word = addr;
+	size_t dirty = 0;
+
+	for (size_t i = 0; i < length / sizeof(*word); i++)
+		dirty += !!word[i];
+	return dirty;
+}
+
+/*
+ * Access
+ */
+
+static sigjmp_buf fault_env;
+
+static void caught_fault(int sig)
+{
+	siglongjmp(fault_env, sig);
+}
+
+static int try_access(void *addr, bool write)
+{
+	struct sigaction old[2], catch = { .sa_handler = caught_fault };
+	unsigned char *byte = addr;
+	int sig;
+
+	sigaction(SIGSEGV, &catch, &old[0]);
+	sigaction(SIGBUS, &catch, &old[1]);
+	sig = sigsetjmp(fault_env, 1);
+	if (!sig) {
+		if (write)
+			__atomic_store_n(byte, 0xa5, __ATOMIC_RELAXED);
+		else
+			__atomic_load_n(byte, __ATOMIC_RELAXED);
+	}
+	sigaction(SIGSEGV, &old[0], NULL);
+	sigaction(SIGBUS, &old[1], NULL);
+	return sig;
+}
+
+int try_read(const void *addr)
+{
+	return try_access((void *)addr, false);
+}
+
+int try_write(void *addr)
+{
+	return try_access(addr, true);
+}
+
+/*
+ * Address space
+ */
+
+/* A mapping that can be mapped over, aligned as a PMD is */
+void *reserve(size_t length)
+{
+	void *addr = mmap(NULL, length + PMD_SIZE, PROT_NONE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t head = -(unsigned long)addr % PMD_SIZE;
+
+	if (addr == MAP_FAILED)
+		return addr;
+	if (head)
+		munmap(addr, head);
+	munmap(addr + head + length, PMD_SIZE - head);
+	return addr + head;
+}
+
+/* Addresses with nothing mapped, aligned as a PMD is */
+void *hole(size_t length)
+{
+	void *addr = reserve(length);
+
+	if (addr != MAP_FAILED)
+		munmap(addr, length);
+	return addr;
+}
+
+static bool vma_of(const char *line, unsigned long *start, unsigned long *end)
+{
+	return sscanf(line, "%lx-%lx ", start, end) == 2;
+}
+
+/* The line of /proc/self/maps about @addr */
+bool maps_line(const void *addr, char *line, size_t size)
+{
+	FILE *maps = fopen("/proc/self/maps", "r");
+	unsigned long start, end;
+	bool found = false;
+
+	while (maps && !found && fgets(line, size, maps))
+		found = vma_of(line, &start, &end) &&
+			start <= (unsigned long)addr &&
+			(unsigned long)addr < end;
+	if (maps)
+		fclose(maps);
+	return found;
+}
+
+bool vma_at(const void *addr, unsigned long *start, unsigned long *end)
+{
+	char line[512];
+
+	return maps_line(addr, line, sizeof(line)) && vma_of(line, start, end);
+}
+
+/* The sum of a line of /proc/self/smaps over all VMAs that begin in a range */
+long smaps_kb(const void *addr, size_t length, const char *key)
+{
+	FILE *smaps = fopen("/proc/self/smaps", "r");
+	unsigned long start, end;
+	size_t key_len = strlen(key);
+	bool inside = false;
+	char line[512];
+	long sum = 0;
+
+	while (smaps && fgets(line, sizeof(line), smaps)) {
+		if (vma_of(line, &start, &end))
+			inside = start - (unsigned long)addr < length;
+		else if (inside && !strncmp(line, key, key_len) &&
+			 line[key_len] == ':')
+			sum += atol(line + key_len + 1);
+	}
+	if (smaps)
+		fclose(smaps);
+	return sum;
+}
+
+/* A number on a line "key:  number" or "key number"; -1: no such line */
+static long number_in(const char *path, const char *key)
+{
+	FILE *file = fopen(path, "r");
+	size_t key_len = strlen(key);
+	char line[512];
+	long number = -1;
+
+	while (file && number < 0 && fgets(line, sizeof(line), file))
+		if (!strncmp(line, key, key_len) &&
+		    strchr(": \t", line[key_len]))
+			number = atol(line + key_len + 1);
+	if (file)
+		fclose(file);
+	return number;
+}
+
+long status_kb(const char *key)
+{
+	return number_in("/proc/self/status", key);
+}
+
+/*
+ * Memory and charges
+ */
+
+/* Pages of the buddy allocator, those on the lists of the CPUs included */
+long free_pages(void)
+{
+	static char zoneinfo[64 * 1024];
+	long sum = 0, count;
+
+	write_file("/proc/sys/vm/stat_refresh", "1");
+	read_file("/proc/zoneinfo", zoneinfo, sizeof(zoneinfo));
+	for (char *line = strtok(zoneinfo, "\n"); line;
+	     line = strtok(NULL, "\n"))
+		if (sscanf(line, " pages free %ld", &count) == 1 ||
+		    sscanf(line, " count: %ld", &count) == 1)
+			sum += count;
+	return sum;
+}
+
+bool free_pages_back(long base)
+{
+	for (int i = 0; i < SETTLE_TRIES; i++) {
+		if (free_pages() >= base - FREE_SLACK)
+			return true;
+		usleep(10000);
+	}
+	ksft_print_msg("%ld pages are missing\n", base - free_pages());
+	return false;
+}
+
+long total_pages(void)
+{
+	return number_in("/proc/meminfo", "MemTotal") / (PAGE_SIZE / KIB);
+}
+
+long vm_event(const char *key)
+{
+	return number_in("/proc/vmstat", key);
+}
+
+/*
+ * What RLIMIT_MEMLOCK holds against this user: one less than the lowest limit
+ * that lets one page more pass.
+ */
+long charged_pages(void)
+{
+	long low = 0, high = total_pages();
+	dma_entry_t entry;
+	struct rlimit old;
+
+	getrlimit(RLIMIT_MEMLOCK, &old);
+	drop_cap(CAP_IPC_LOCK);
+	while (low < high) {
+		long limit = low + (high - low) / 2;
+
+		set_limit(RLIMIT_MEMLOCK, (rlim_t)(limit + 1) * PAGE_SIZE);
+		if (dma_map_errno(NULL, 1, PROT_NONE, MAP_SHARED, &entry))
+			low = limit + 1;
+		else
+			high = limit;
+	}
+	restore_caps();
+	setrlimit(RLIMIT_MEMLOCK, &old);
+	return low;
+}
+
+/*
+ * Privileges and limits
+ */
+
+static struct __user_cap_header_struct cap_header = {
+	.version = _LINUX_CAPABILITY_VERSION_3,
+};
+
+static void get_caps(struct __user_cap_data_struct *caps)
+{
+	if (syscall(SYS_capget, &cap_header, caps))
+		abort();
+}
+
+static void set_caps(const struct __user_cap_data_struct *caps)
+{
+	if (syscall(SYS_capset, &cap_header, caps))
+		abort();
+}
+
+void drop_cap(int cap)
+{
+	struct __user_cap_data_struct caps[2];
+
+	get_caps(caps);
+	caps[CAP_TO_INDEX(cap)].effective &= ~CAP_TO_MASK(cap);
+	set_caps(caps);
+}
+
+void keep_only_cap(int cap)
+{
+	struct __user_cap_data_struct caps[2];
+
+	get_caps(caps);
+	caps[0].effective = 0;
+	caps[1].effective = 0;
+	caps[CAP_TO_INDEX(cap)].effective = CAP_TO_MASK(cap);
+	set_caps(caps);
+}
+
+void restore_caps(void)
+{
+	struct __user_cap_data_struct caps[2];
+
+	get_caps(caps);
+	caps[0].effective = caps[0].permitted;
+	caps[1].effective = caps[1].permitted;
+	set_caps(caps);
+}
+
+/* The soft limit; the hard one is raised only as far as that needs */
+void set_limit(int resource, rlim_t value)
+{
+	struct rlimit limit;
+
+	if (getrlimit(resource, &limit))
+		abort();
+	limit.rlim_cur = value;
+	if (limit.rlim_max < value)
+		limit.rlim_max = value;
+	if (setrlimit(resource, &limit))
+		abort();
+}
+
+/*
+ * Files and processes
+ */
+
+size_t read_file(const char *path, char *buf, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t used = 0;
+	ssize_t got;
+
+	while (fd >= 0 && used < size - 1) {
+		got = read(fd, buf + used, size - 1 - used);
+		if (got <= 0)
+			break;
+		used += got;
+	}
+	if (fd >= 0)
+		close(fd);
+	buf[used] = '\0';
+	return used;
+}
+
+bool write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+	ssize_t len = strlen(text);
+	bool done;
+
+	if (fd < 0)
+		return false;
+	done = write(fd, text, len) == len;
+	close(fd);
+	return done;
+}
+
+/* The exit status of a child, or the negated signal that ended it */
+int wait_for(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) != pid)
+		abort();
+	return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the tests of dma_map(2) share: the call, and the kernel's own accounts
+ * of what it did (pagemap, smaps, free memory, RLIMIT_MEMLOCK).
+ */
+#ifndef DMA_MAP_TEST_H
+#define DMA_MAP_TEST_H
+
+#include <linux/capability.h>
+#include <linux/dma_map.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#ifndef MAP_ABOVE4G
+#define MAP_ABOVE4G		0x80
+#endif
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE	0x100000
+#endif
+#ifndef MAP_SHARED_VALIDATE
+#define MAP_SHARED_VALIDATE	0x03
+#endif
+/* What a dma_entry_t takes: but for x32, two longs as C knows them */
+#ifndef ENTRY_SIZE
+#define ENTRY_SIZE		(2 * sizeof(long))
+#endif
+
+#define KIB			1024UL
+#define MIB			(1024 * KIB)
+#define PAGE_SIZE		(4 * KIB)
+#define PMD_SIZE		(2 * MIB)
+#define RW			(PROT_READ | PROT_WRITE)
+
+/* The largest buffer here, and a table that has room for it */
+#define LARGEST			(64 * MIB)
+extern dma_entry_t table[DMA_TABLE_MAX(LARGEST)];
+
+/*
+ * By how many pages free memory may differ with nothing leaked: page tables,
+ * stacks and slabs of the forks and of the calls themselves come and go.
+ * Whatever is to be seen as a leak is made larger than this.
+ */
+#define FREE_SLACK		256L
+
+/* The first argument of a program that is to tell that it runs, and wait */
+#define ARG_WAIT		"--wait"
+
+/* The first thing in main() */
+void dma_map_test_init(int argc, char **argv);
+
+/* The call */
+void *dma_map(void *addr, size_t length, int prot, int flags,
+	      dma_entry_t *dma_table);
+int dma_map_errno(void *addr, size_t length, int prot, int flags,
+		  dma_entry_t *dma_table);
+size_t page_align(size_t length);
+
+/* What the table tells, and whether it is true */
+size_t entries(const dma_entry_t *dma_table, size_t length);
+size_t mergeable(const dma_entry_t *dma_table, size_t nr);
+__u64 told(const dma_entry_t *dma_table, size_t offset);
+__u64 highest(const dma_entry_t *dma_table, size_t nr);
+__u64 pagemap(const void *addr);
+size_t present_pages(const void *addr, size_t length);
+size_t untrue_pages(const void *addr, const dma_entry_t *dma_table,
+		    size_t from, size_t to);
+
+/* Contents */
+void fill(void *addr, size_t from, size_t to);
+size_t damaged_pages(const void *addr, size_t from, size_t to);
+size_t dirty_words(const void *addr, size_t length);
+
+/* Access: 0, or the signal that it raised */
+int try_read(const void *addr);
+int try_write(void *addr);
+
+/* Address space */
+void *reserve(size_t length);
+void *hole(size_t length);
+bool vma_at(const void *addr, unsigned long *start, unsigned long *end);
+bool maps_line(const void *addr, char *line, size_t size);
+long smaps_kb(const void *addr, size_t length, const char *key);
+long status_kb(const char *key);
+
+/* Memory and charges, in pages */
+long free_pages(void);
+bool free_pages_back(long base);
+long total_pages(void);
+long charged_pages(void);
+long vm_event(const char *key);
+
+/* Privileges and limits, both of the calling process */
+void drop_cap(int cap);
+void keep_only_cap(int cap);
+void restore_caps(void);
+void set_limit(int resource, rlim_t value);
+
+/* Files and processes */
+size_t read_file(const char *path, char *buf, size_t size);
+bool write_file(const char *path, const char *text);
+int wait_for(pid_t pid);
+
+#endif /* DMA_MAP_TEST_H */
