@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh disable=SC2034 # read by the scripts that source this
+#
+# What the scripts share: where things are, how they speak, --base and --config.
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+self=$(basename "$0")
+base=6.12
+config=default
+
+# The comment at the head of a script is its help.
+usage() { sed -n '3,/^$/s/^# \{0,1\}//p' "$0"; }
+
+# Standard output is for results (a guest's console, counts); this is not one.
+say() { echo "$self: $*" >&2; }
+die() { say "$@"; exit 1; }
+
+# Takes the options that every script knows; the caller shifts by $taken and
+# looks at what is left.
+common_options() {
+	taken=0
+	while [ $# -gt 0 ]; do
+		case $1 in
+		-h | --help) usage; exit 0 ;;
+		--base) [ $# -gt 1 ] || die "--base needs a version; -h shows the usage"
+			base=$2; shift 2; taken=$((taken + 2)) ;;
+		--config) [ $# -gt 1 ] || die "--config needs a name; -h shows the usage"
+			config=$2; shift 2; taken=$((taken + 2)) ;;
+		*) break ;;
+		esac
+	done
+	patches=$root/patches/$base
+	src=$root/build/$base/src
+	pristine=$root/build/$base/pristine
+	out=$root/build/$base/$config
+	[ -d "$patches" ] ||
+		die "no series for Linux $base; there is: $(cd "$root/patches" && echo *)"
+	[ -f "$root/scripts/config/$config" ] ||
+		die "no configuration $config; there is: $(cd "$root/scripts/config" && echo *)"
+}
+
+# Debian's package of the kernel source, its version and its upstream version.
+source_version() {
+	# shellcheck disable=SC2016 # dpkg-query's own variable
+	dpkg-query -W -f '${Version}' "linux-source-$base"
+}
+source_tarball() { echo "/usr/src/linux-source-$base.tar.xz"; }
+
+# The man page goes to the man-pages project, so it is in no patch.
+outside_series=Documentation/dma_map.2
+
+# Files at the root that stand there for the kernel's tree, by their path in it.
+new_files() (
+	cd "$root" || exit
+	{
+		git ls-files -co --exclude-standard -- \
+			Documentation arch include mm tools 2>/dev/null ||
+			find Documentation arch include mm tools -type f
+	} | sort | grep -vxF "$outside_series" | while read -r file; do
+		if [ -f "$file" ]; then echo "$file"; fi
+	done
+)
+
+# The patches in a directory, in order, without the cover letter.
+series() { find "$1" -name '[0-9]*.patch' ! -name '0000-*' | sort; }
+
+# What these patches touch of what the kernel has, and what they add to it.
+touched() { sed -n 's,^--- a/,,p' "$@" | sort -u; }
+added() { awk '/^--- / { new = $2 == "/dev/null"; next }
+	new && sub("^\\+\\+\\+ b/", "") { print; new = 0 }' "$@" | sort -u; }
+
+# pristine_copy DIRECTORY FILE...: copies files as Debian ships them. The first
+# to ask for one takes it from build/VERSION/src, which nobody touched there.
+pristine_copy() (
+	to=$1
+	shift
+	mkdir -p "$to" "$pristine"
+	for file; do
+		[ -f "$src/$file" ] || die "the series touches $file, which Linux $base has not"
+		mkdir -p "$(dirname "$pristine/$file")" "$(dirname "$to/$file")"
+		[ -f "$pristine/$file" ] || cp -p "$src/$file" "$pristine/$file"
+		cp -p "$pristine/$file" "$to/$file"
+	done
+)
+
+# Runs a command, telling its result by a file: a pipe would lose it.
+logged() {
+	logged_to=$1
+	shift
+	rm -f "$logged_to.failed"
+	{ "$@" 2>&1 || echo failed >"$logged_to.failed"; } | tee "$logged_to"
+}
