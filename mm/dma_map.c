@@ -156,7 +156,8 @@ static void dmamap_reap(struct work_struct *work)
 
 	spin_lock(&dmamap_pinned_lock);
 	list_for_each_entry_safe(folio, next, &dmamap_pinned, lru)
-		if (folio_ref_count(folio) == 1)
+		/* Whoever has reported a bad page keeps it for ever */
+		if (folio_ref_count(folio) == 1 || dmamap_unit_poisoned(folio))
 			list_move(&folio->lru, &unpinned);
 	if (!list_empty(&dmamap_pinned))
 		schedule_delayed_work(&dmamap_reaper, DMAMAP_REAP_INTERVAL);
