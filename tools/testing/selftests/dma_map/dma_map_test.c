@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kernel-page-flags.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -251,6 +252,57 @@ size_t dirty_words(const void *addr, size_t length)
 	for (size_t i = 0; i < length / sizeof(*word); i++)
 		dirty += !!word[i];
 	return dirty;
+}
+
+/*
+ * Both, and who else has the pages
+ */
+
+/* In this order: what was zapped is back once it has been read */
+size_t changed_pages(const void *addr, const dma_entry_t *dma_table,
+		     size_t from, size_t to)
+{
+	size_t damaged = damaged_pages(addr, from, to);
+
+	return damaged + untrue_pages(addr, dma_table, from, to);
+}
+
+/* A word of /proc/kpagecount or /proc/kpageflags, ~0: there is none */
+static __u64 page_word(int fd, __u64 physaddr)
+{
+	__u64 word;
+
+	if (pread(fd, &word, sizeof(word),
+		  physaddr / PAGE_SIZE * sizeof(word)) != sizeof(word))
+		return ~0ULL;
+	return word;
+}
+
+#define KPF_MISUSE							\
+	(1ULL << KPF_LRU | 1ULL << KPF_RECLAIM | 1ULL << KPF_BUDDY |	\
+	 1ULL << KPF_ANON | 1ULL << KPF_SWAPCACHE | 1ULL << KPF_KSM |	\
+	 1ULL << KPF_UNEVICTABLE | 1ULL << KPF_HWPOISON)
+
+/*
+ * How many pages in [@from, @to) of a buffer are not mapped exactly as often as
+ * they should be, or are known to those who free, merge or move pages
+ */
+size_t misused_pages(const dma_entry_t *dma_table, size_t from, size_t to,
+		     __u64 mappings)
+{
+	int counts = open("/proc/kpagecount", O_RDONLY | O_CLOEXEC);
+	int flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	size_t misused = 0;
+
+	for (size_t at = from; at < to; at += PAGE_SIZE) {
+		__u64 physaddr = told(dma_table, at);
+
+		misused += page_word(counts, physaddr) != mappings ||
+			   page_word(flags, physaddr) & KPF_MISUSE;
+	}
+	close(counts);
+	close(flags);
+	return misused;
 }
 
 /*

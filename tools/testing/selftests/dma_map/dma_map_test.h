@@ -74,6 +74,12 @@ void fill(void *addr, size_t from, size_t to);
 size_t damaged_pages(const void *addr, size_t from, size_t to);
 size_t dirty_words(const void *addr, size_t length);
 
+/* Both, and who else has the pages */
+size_t changed_pages(const void *addr, const dma_entry_t *dma_table,
+		     size_t from, size_t to);
+size_t misused_pages(const dma_entry_t *dma_table, size_t from, size_t to,
+		     __u64 mappings);
+
 /* Access: 0, or the signal that it raised */
 int try_read(const void *addr);
 int try_write(void *addr);
