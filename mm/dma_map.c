@@ -16,6 +16,7 @@
 #include <linux/cred.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma_map.h>
+#include <linux/dmamap.h>
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/highmem.h>
@@ -32,12 +33,17 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/user.h>
 #include <linux/security.h>
+#include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/syscalls.h>
 #include <linux/userfaultfd_k.h>
+#include <linux/vmstat.h>
 #include <linux/workqueue.h>
 
 #include "internal.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/dmamap.h>
 
 #define DMAMAP_MAGIC	0x444d414d	/* "DMAM" */
 
@@ -91,8 +97,21 @@ static struct vfsmount *dmamap_mnt __ro_after_init;
 static LIST_HEAD(dmamap_pinned);
 static DEFINE_SPINLOCK(dmamap_pinned_lock);
 
+/* What NR_DMA_MAP counts, but exactly so at any moment */
+static atomic_long_t dmamap_nr_pages;
+
 static void dmamap_reap(struct work_struct *work);
 static DECLARE_DELAYED_WORK(dmamap_reaper, dmamap_reap);
+
+/**
+ * dmamap_active - is there memory that dma_map() has handed out?
+ *
+ * Return: true while a device may be writing to such memory
+ */
+bool dmamap_active(void)
+{
+	return atomic_long_read(&dmamap_nr_pages);
+}
 
 static bool dmamap_charge(struct user_struct *user, unsigned long nr_pages)
 {
@@ -112,6 +131,13 @@ static void dmamap_uncharge(struct user_struct *user, unsigned long nr_pages)
 	atomic_long_sub(nr_pages, &user->locked_vm);
 }
 
+/* Memory that is in units, until it goes back to the allocator */
+static void dmamap_account(struct folio *folio, long nr_pages)
+{
+	atomic_long_add(nr_pages, &dmamap_nr_pages);
+	mod_node_page_state(folio_pgdat(folio), NR_DMA_MAP, nr_pages);
+}
+
 static bool dmamap_unit_poisoned(struct folio *folio)
 {
 	long i;
@@ -128,9 +154,13 @@ static bool dmamap_unit_poisoned(struct folio *folio)
  */
 static void dmamap_free_unit(struct user_struct *user, struct folio *folio)
 {
+	bool poisoned = dmamap_unit_poisoned(folio);
+
+	trace_dmamap_free(folio, poisoned);
+	dmamap_account(folio, -folio_nr_pages(folio));
 	dmamap_uncharge(user, folio_nr_pages(folio));
 
-	if (dmamap_unit_poisoned(folio))
+	if (poisoned)
 		mem_cgroup_uncharge(folio);
 	else
 		folio_put(folio);
@@ -200,6 +230,7 @@ static void dmamap_drop_unit(struct inode *inode, struct folio *folio)
 		return;
 	}
 	filemap_remove_folio(folio);
+	folio_clear_unevictable(folio);
 	folio_unlock(folio);
 
 	/* One reference is the buffer's, one the caller's */
@@ -251,6 +282,8 @@ static int dmamap_add_unit(struct inode *inode, struct page *page,
 
 	dmamap_clear_unit(folio);
 	__folio_mark_uptodate(folio);
+	/* It is, and no list has it: this is what tells a unit of dma_map() */
+	folio_set_unevictable(folio);
 
 	__folio_set_locked(folio);
 	err = __filemap_add_folio(inode->i_mapping, folio, index, gfp, NULL);
@@ -259,9 +292,12 @@ static int dmamap_add_unit(struct inode *inode, struct page *page,
 		goto err_put_folio;
 
 	buf->nr_charged -= folio_nr_pages(folio);
+	dmamap_account(folio, folio_nr_pages(folio));
+	trace_dmamap_alloc(folio);
 	return 0;
 
 err_put_folio:
+	folio_clear_unevictable(folio);
 	folio_put(folio);
 	return err;
 }
@@ -517,6 +553,30 @@ static const struct address_space_operations dmamap_aops = {
 	.dirty_folio	= noop_dirty_folio,
 };
 
+/**
+ * dmamap_folio - is this the memory of a buffer?
+ * @folio: any folio, which nobody needs to hold
+ *
+ * Return: true if a buffer of dma_map() has it; not once it has been unmapped,
+ *	even if it is pinned
+ */
+bool dmamap_folio(const struct folio *folio)
+{
+	struct address_space *mapping;
+	bool ret;
+
+	/* Whatever else has both flags so is a file's, or anonymous */
+	if (!folio_test_unevictable(folio) || folio_test_lru(folio) ||
+	    folio_test_anon(folio))
+		return false;
+
+	rcu_read_lock();
+	mapping = READ_ONCE(folio->mapping);
+	ret = mapping && READ_ONCE(mapping->a_ops) == &dmamap_aops;
+	rcu_read_unlock();
+	return ret;
+}
+
 /* Units are still here if they were never mapped, or rearranged */
 static void dmamap_evict_inode(struct inode *inode)
 {
@@ -599,6 +659,7 @@ static struct file *dmamap_create(const struct dmamap_request *req,
 		return ERR_CAST(inode);
 
 	err = dmamap_fill(inode, req);
+	count_vm_event(err ? DMA_MAP_ALLOC_FAIL : DMA_MAP_ALLOC_SUCCESS);
 	if (err)
 		goto err_put_inode;
 
@@ -618,6 +679,72 @@ err_put_inode:
 	return ERR_PTR(err);
 }
 
+typedef int (*dmamap_put_t)(void *arg, phys_addr_t start, phys_addr_t end);
+
+/*
+ * Hands the physically contiguous runs of some pages of the buffer to @put, one
+ * after the other.  The caller sees to it that no unit goes meanwhile.
+ */
+static int dmamap_walk_runs(struct address_space *mapping, pgoff_t first,
+			    pgoff_t last, dmamap_put_t put, void *arg)
+{
+	phys_addr_t start = 0, end = 0;
+	struct folio *folio;
+	unsigned long index;
+	int err;
+
+	xa_for_each_range(&mapping->i_pages, index, folio, first, last) {
+		pgoff_t from = max(first, folio->index);
+		pgoff_t to = min(last, folio_next_index(folio) - 1);
+		phys_addr_t phys = PFN_PHYS(folio_pfn(folio) + from -
+					    folio->index);
+
+		if (phys != end || !end) {
+			if (end) {
+				err = put(arg, start, end);
+				if (err)
+					return err;
+				cond_resched();
+			}
+			start = phys;
+			end = phys;
+		}
+		end += PFN_PHYS(to - from + 1);
+	}
+	return end ? put(arg, start, end) : 0;
+}
+
+/**
+ * dmamap_vma - is this a mapping of dma_map()?
+ * @vma: any mapping
+ *
+ * Return: true if it maps some of a buffer
+ */
+bool dmamap_vma(const struct vm_area_struct *vma)
+{
+	return vma->vm_ops == &dmamap_vm_ops;
+}
+
+static int dmamap_show_entry(void *arg, phys_addr_t start, phys_addr_t end)
+{
+	seq_printf(arg, "\t0x%08llx,%llu\n", (unsigned long long)start,
+		   (unsigned long long)(end - start));
+	return 0;
+}
+
+/**
+ * dmamap_show_entries - list the physical chunks of a mapping
+ * @m: where to, a line an entry
+ * @vma: a mapping for which dmamap_vma() is true, of a locked mm: what it maps
+ *	stays
+ */
+void dmamap_show_entries(struct seq_file *m, struct vm_area_struct *vma)
+{
+	dmamap_walk_runs(vma->vm_file->f_mapping, vma->vm_pgoff,
+			 vma->vm_pgoff + vma_pages(vma) - 1,
+			 dmamap_show_entry, m);
+}
+
 #ifdef CONFIG_COMPAT
 struct compat_dma_entry {
 	compat_ulong_t	physaddr;
@@ -631,9 +758,9 @@ struct dmamap_table {
 	bool		compat;
 };
 
-static int dmamap_put_entry(struct dmamap_table *table, phys_addr_t start,
-			    phys_addr_t end)
+static int dmamap_put_entry(void *arg, phys_addr_t start, phys_addr_t end)
 {
+	struct dmamap_table *table = arg;
 	struct dma_entry entry = { .physaddr = start, .len = end - start };
 	const void *from = &entry;
 	size_t size = sizeof(entry);
@@ -653,33 +780,6 @@ static int dmamap_put_entry(struct dmamap_table *table, phys_addr_t start,
 		return -EFAULT;
 	table->next += size;
 	return 0;
-}
-
-static int dmamap_put_table(struct address_space *mapping,
-			    struct dmamap_table *table)
-{
-	phys_addr_t start = 0, end = 0;
-	struct folio *folio;
-	unsigned long index;
-	int err;
-
-	/* Nobody else knows of this file, so nothing changes underneath */
-	xa_for_each(&mapping->i_pages, index, folio) {
-		phys_addr_t phys = PFN_PHYS(folio_pfn(folio));
-
-		if (phys != end || !end) {
-			if (end) {
-				err = dmamap_put_entry(table, start, end);
-				if (err)
-					return err;
-				cond_resched();
-			}
-			start = phys;
-			end = phys;
-		}
-		end += folio_size(folio);
-	}
-	return dmamap_put_entry(table, start, end);
 }
 
 static int dmamap_check_flags(unsigned long addr, unsigned long prot,
@@ -809,12 +909,38 @@ static unsigned long dmamap_map(struct file *file,
 	return ret;
 }
 
-static unsigned long do_dma_map(struct dmamap_request *req, size_t length,
-				struct dmamap_table *table)
+static unsigned long dmamap_serve(const struct dmamap_request *req,
+				  struct dmamap_table *table)
 {
 	struct user_struct *user = current_user();
 	unsigned long ret;
 	struct file *file;
+
+	/* What was pinned may be free by now, and the charge with it */
+	if (!list_empty(&dmamap_pinned))
+		dmamap_reap(NULL);
+	if (!dmamap_charge(user, req->nr_pages))
+		return -EAGAIN;
+	file = dmamap_create(req, user);
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+
+	/*
+	 * Mapped last: no other thread gets to see what may be undone yet, and
+	 * nothing changes in a file that nobody else knows of.
+	 */
+	ret = dmamap_walk_runs(file->f_mapping, 0, req->nr_pages - 1,
+			       dmamap_put_entry, table);
+	if (!ret)
+		ret = dmamap_map(file, req);
+	fput(file);
+	return ret;
+}
+
+static unsigned long do_dma_map(struct dmamap_request *req, size_t length,
+				struct dmamap_table *table)
+{
+	unsigned long ret;
 
 	ret = dmamap_check_flags(req->addr, req->prot, req->flags);
 	if (ret)
@@ -831,20 +957,8 @@ static unsigned long do_dma_map(struct dmamap_request *req, size_t length,
 		req->limit = min_t(phys_addr_t, req->limit,
 				   DMA_BIT_MASK(24));
 
-	/* What was pinned may be free by now, and the charge with it */
-	if (!list_empty(&dmamap_pinned))
-		dmamap_reap(NULL);
-	if (!dmamap_charge(user, req->nr_pages))
-		return -EAGAIN;
-	file = dmamap_create(req, user);
-	if (IS_ERR(file))
-		return PTR_ERR(file);
-
-	/* Mapped last: no other thread gets to see what may be undone yet */
-	ret = dmamap_put_table(file->f_mapping, table);
-	if (!ret)
-		ret = dmamap_map(file, req);
-	fput(file);
+	ret = dmamap_serve(req, table);
+	trace_dmamap_map(req->nr_pages, req->prot, req->flags, ret);
 	return ret;
 }
 
