@@ -68,6 +68,8 @@ FIXTURE_VARIANT_ADD(memlock, 16m)
 
 FIXTURE_SETUP(memlock)
 {
+	if (lacks_memory_for(variant->flags))
+		SKIP(return, "no zone below 16 MiB");
 	self->rounded = page_align(variant->length);
 	self->pages = PAGES(self->rounded);
 	self->base = charged_pages();
@@ -246,12 +248,6 @@ TEST(memlock_is_given_back_when_the_last_of_many_ends)
 
 #define BUFFER		(16 * MIB)
 
-/* Pages of a cgroup that are charged ahead, or not yet given back */
-static long memcg_slack(void)
-{
-	return 64 * sysconf(_SC_NPROCESSORS_ONLN) + 64;
-}
-
 FIXTURE(memcg)
 {
 	char root[64];
@@ -259,62 +255,6 @@ FIXTURE(memcg)
 	char other[96];
 	bool mounted;
 };
-
-static bool group_write(const char *group, const char *file, const char *text)
-{
-	char path[160];
-
-	snprintf(path, sizeof(path), "%s/%s", group, file);
-	return write_file(path, text);
-}
-
-static long group_read(const char *group, const char *file, const char *key)
-{
-	char path[160], text[1024], *at = text;
-
-	snprintf(path, sizeof(path), "%s/%s", group, file);
-	if (!read_file(path, text, sizeof(text)))
-		return -1;
-	if (key) {
-		at = strstr(text, key);
-		if (!at)
-			return -1;
-		at += strlen(key);
-	}
-	return atol(at);
-}
-
-static long group_pages(const char *group)
-{
-	return group_read(group, "memory.current", NULL) / (long)PAGE_SIZE;
-}
-
-/* Whether a group comes down to @pages, which may take it a moment */
-static bool group_falls_to(const char *group, long pages)
-{
-	for (int i = 0; i < 200; i++) {
-		if (group_pages(group) <= pages + memcg_slack())
-			return true;
-		usleep(10000);
-	}
-	return false;
-}
-
-static bool find_cgroup2(char *root, size_t size)
-{
-	FILE *mounts = fopen("/proc/self/mounts", "r");
-	char line[512], where[64], type[32];
-	bool found = false;
-
-	while (mounts && !found && fgets(line, sizeof(line), mounts))
-		found = sscanf(line, "%*s %63s %31s", where, type) == 2 &&
-			!strcmp(type, "cgroup2");
-	if (mounts)
-		fclose(mounts);
-	if (found)
-		snprintf(root, size, "%s", where);
-	return found;
-}
 
 FIXTURE_SETUP(memcg)
 {
@@ -468,6 +408,81 @@ TEST_F(memcg, charge_ends_with_sigkill)
 	kill(child, SIGKILL);
 	EXPECT_EQ(-SIGKILL, wait_for(child));
 	EXPECT_TRUE(group_falls_to(self->group, base));
+}
+
+/* The group is told to give up memory, and has other memory to give up */
+TEST_F(memcg, reclaim_takes_nothing_of_it)
+{
+	void *addr = dma_map(NULL, BUFFER, RW, MAP_SHARED, table);
+	char *other = mmap(NULL, MIB, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	ASSERT_NE(MAP_FAILED, addr);
+	ASSERT_NE(MAP_FAILED, other);
+	memset(other, 1, MIB);
+	fill(addr, 0, BUFFER);
+	group_write(self->group, "memory.reclaim", "1G");
+	EXPECT_EQ(0, changed_pages(addr, table, 0, BUFFER));
+	EXPECT_EQ(0, misused_pages(table, 0, BUFFER, 1));
+}
+
+/* Nothing but its end frees a buffer, and so the group is killed for the rest */
+TEST_F(memcg, oom_kill_of_the_holder_gives_everything_back)
+{
+	long base = group_pages(self->group), charged = charged_pages();
+	long free = free_pages();
+	char limit[32];
+	pid_t child;
+
+	snprintf(limit, sizeof(limit), "%ld",
+		 (base + PAGES(2 * BUFFER)) * (long)PAGE_SIZE);
+	ASSERT_TRUE(group_write(self->group, "memory.max", limit));
+	group_write(self->group, "memory.swap.max", "0");
+	child = fork();
+	if (!child) {
+		void *addr = dma_map(NULL, BUFFER, RW, MAP_SHARED, table);
+		char *hog = mmap(NULL, 4 * BUFFER, RW, MAP_PRIVATE |
+				 MAP_ANONYMOUS, -1, 0);
+
+		write_file("/proc/self/oom_score_adj", "1000");
+		if (addr == MAP_FAILED || hog == MAP_FAILED)
+			_exit(1);
+		for (size_t at = 0; at < 4 * BUFFER; at += PAGE_SIZE)
+			hog[at] = 1;
+		_exit(2);
+	}
+	EXPECT_EQ(-SIGKILL, wait_for(child));
+	EXPECT_LE(1, group_read(self->group, "memory.events", "oom_kill "));
+	EXPECT_TRUE(group_falls_to(self->group, base));
+	EXPECT_EQ(charged, charged_pages());
+	EXPECT_TRUE(free_pages_back(free));
+}
+
+TEST_F(memcg, cgroup_kill_gives_everything_back)
+{
+	long charged = charged_pages(), free = free_pages();
+	pid_t child;
+	int fds[2];
+	char byte;
+
+	ASSERT_EQ(0, pipe2(fds, O_CLOEXEC));
+	child = fork();
+	if (!child) {
+		if (!group_write(self->other, "cgroup.procs", "0") ||
+		    dma_map(NULL, BUFFER, RW, MAP_SHARED, table) == MAP_FAILED)
+			_exit(1);
+		/* Its heir is killed as well */
+		if (fork() >= 0 && write(fds[1], "x", 1) == 1)
+			pause();
+		_exit(1);
+	}
+	ASSERT_EQ(1, read(fds[0], &byte, 1));
+	ASSERT_EQ(1, read(fds[0], &byte, 1));
+	EXPECT_LE(PAGES(BUFFER) - memcg_slack(), group_pages(self->other));
+	ASSERT_TRUE(group_write(self->other, "cgroup.kill", "1"));
+	EXPECT_EQ(-SIGKILL, wait_for(child));
+	EXPECT_TRUE(group_falls_to(self->other, 0));
+	EXPECT_EQ(charged, charged_pages());
+	EXPECT_TRUE(free_pages_back(free));
 }
 
 int main(int argc, char **argv)

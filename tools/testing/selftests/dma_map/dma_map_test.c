@@ -278,10 +278,19 @@ static __u64 page_word(int fd, __u64 physaddr)
 	return word;
 }
 
+__u64 page_flags(__u64 physaddr)
+{
+	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	__u64 flags = page_word(fd, physaddr);
+
+	close(fd);
+	return flags;
+}
+
 #define KPF_MISUSE							\
 	(1ULL << KPF_LRU | 1ULL << KPF_RECLAIM | 1ULL << KPF_BUDDY |	\
 	 1ULL << KPF_ANON | 1ULL << KPF_SWAPCACHE | 1ULL << KPF_KSM |	\
-	 1ULL << KPF_UNEVICTABLE | 1ULL << KPF_HWPOISON)
+	 1ULL << KPF_HWPOISON)
 
 /*
  * How many pages in [@from, @to) of a buffer are not mapped exactly as often as
@@ -467,15 +476,20 @@ long free_pages(void)
 	return sum;
 }
 
-bool free_pages_back(long base)
+bool free_pages_within(long base, long slack)
 {
 	for (int i = 0; i < SETTLE_TRIES; i++) {
-		if (free_pages() >= base - FREE_SLACK)
+		if (free_pages() >= base - slack)
 			return true;
 		usleep(10000);
 	}
 	ksft_print_msg("%ld pages are missing\n", base - free_pages());
 	return false;
+}
+
+bool free_pages_back(long base)
+{
+	return free_pages_within(base, FREE_SLACK);
 }
 
 long total_pages(void)
@@ -486,6 +500,36 @@ long total_pages(void)
 long vm_event(const char *key)
 {
 	return number_in("/proc/vmstat", key);
+}
+
+bool has_limited_memory(void)
+{
+	FILE *zoneinfo = fopen("/proc/zoneinfo", "r");
+	char line[512], zone[16];
+	bool found = false;
+
+	while (zoneinfo && !found && fgets(line, sizeof(line), zoneinfo))
+		found = sscanf(line, "Node %*d, zone %15s", zone) == 1 &&
+			!strcmp(zone, "DMA");
+	if (zoneinfo)
+		fclose(zoneinfo);
+	return found;
+}
+
+bool lacks_memory_for(int flags)
+{
+	return flags & MAP_LIMITED && !has_limited_memory();
+}
+
+bool has_huge_pages(void)
+{
+	return !access("/sys/kernel/mm/transparent_hugepage", F_OK);
+}
+
+bool has_migration(void)
+{
+	return !syscall(__NR_move_pages, 0, 0UL, NULL, NULL, NULL, 0) ||
+	       errno != ENOSYS;
 }
 
 /*
@@ -512,6 +556,72 @@ long charged_pages(void)
 	restore_caps();
 	setrlimit(RLIMIT_MEMLOCK, &old);
 	return low;
+}
+
+/*
+ * Memory cgroups
+ */
+
+bool find_cgroup2(char *root, size_t size)
+{
+	FILE *mounts = fopen("/proc/self/mounts", "r");
+	char line[512], where[64], type[32];
+	bool found = false;
+
+	while (mounts && !found && fgets(line, sizeof(line), mounts))
+		found = sscanf(line, "%*s %63s %31s", where, type) == 2 &&
+			!strcmp(type, "cgroup2");
+	if (mounts)
+		fclose(mounts);
+	if (found)
+		snprintf(root, size, "%s", where);
+	return found;
+}
+
+bool group_write(const char *group, const char *file, const char *text)
+{
+	char path[160];
+
+	snprintf(path, sizeof(path), "%s/%s", group, file);
+	return write_file(path, text);
+}
+
+long group_read(const char *group, const char *file, const char *key)
+{
+	char path[160], text[1024], *at = text;
+
+	snprintf(path, sizeof(path), "%s/%s", group, file);
+	if (!read_file(path, text, sizeof(text)))
+		return -1;
+	if (key) {
+		at = strstr(text, key);
+		if (!at)
+			return -1;
+		at += strlen(key);
+	}
+	return atol(at);
+}
+
+long group_pages(const char *group)
+{
+	return group_read(group, "memory.current", NULL) / (long)PAGE_SIZE;
+}
+
+/* Pages of a cgroup that are charged ahead, or not yet given back */
+long memcg_slack(void)
+{
+	return 64 * sysconf(_SC_NPROCESSORS_ONLN) + 64;
+}
+
+/* Whether a group comes down to @pages, which may take it a moment */
+bool group_falls_to(const char *group, long pages)
+{
+	for (int i = 0; i < SETTLE_TRIES; i++) {
+		if (group_pages(group) <= pages + memcg_slack())
+			return true;
+		usleep(10000);
+	}
+	return false;
 }
 
 /*

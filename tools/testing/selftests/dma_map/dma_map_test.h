@@ -79,6 +79,7 @@ size_t changed_pages(const void *addr, const dma_entry_t *dma_table,
 		     size_t from, size_t to);
 size_t misused_pages(const dma_entry_t *dma_table, size_t from, size_t to,
 		     __u64 mappings);
+__u64 page_flags(__u64 physaddr);
 
 /* Access: 0, or the signal that it raised */
 int try_read(const void *addr);
@@ -95,9 +96,24 @@ long status_kb(const char *key);
 /* Memory and charges, in pages */
 long free_pages(void);
 bool free_pages_back(long base);
+bool free_pages_within(long base, long slack);
 long total_pages(void);
 long charged_pages(void);
 long vm_event(const char *key);
+
+/* Memory cgroups, in pages; a group is a directory */
+bool find_cgroup2(char *root, size_t size);
+bool group_write(const char *group, const char *file, const char *text);
+long group_read(const char *group, const char *file, const char *key);
+long group_pages(const char *group);
+long memcg_slack(void);
+bool group_falls_to(const char *group, long pages);
+
+/* What a kernel may have been built without; memory below 16 MiB needs ZONE_DMA */
+bool has_limited_memory(void);
+bool has_huge_pages(void);
+bool has_migration(void);
+bool lacks_memory_for(int flags);
 
 /* Privileges and limits, both of the calling process */
 void drop_cap(int cap);

@@ -112,6 +112,8 @@ FIXTURE_VARIANT_ADD(part, all_but_two_pages_of_16m)
 
 FIXTURE_SETUP(part)
 {
+	if (lacks_memory_for(variant->flags))
+		SKIP(return, "no zone below 16 MiB");
 	self->base = charged_pages();
 	self->free = free_pages();
 	self->addr = dma_map(NULL, variant->length, RW,
@@ -214,6 +216,8 @@ TEST(part_of_a_unit_frees_nothing_until_the_rest_goes)
 	void *addr = dma_map(NULL, PMD_SIZE, RW, MAP_SHARED | MAP_CONTIGUOUS,
 			     table);
 
+	if (!has_huge_pages())
+		SKIP(return, "no huge pages");
 	ASSERT_NE(MAP_FAILED, addr);
 	ASSERT_EQ(PMD_SIZE / KIB, smaps_kb(addr, PMD_SIZE, "FilePmdMapped"))
 		TH_LOG("not a unit of the size of a PMD");
@@ -394,6 +398,8 @@ FIXTURE_SETUP(end)
 {
 	int to[2], from[2];
 
+	if (lacks_memory_for(variant->flags))
+		SKIP(return, "no zone below 16 MiB");
 	self->base = charged_pages();
 	self->free = free_pages();
 	ASSERT_EQ(0, pipe2(to, O_CLOEXEC));

@@ -3,6 +3,7 @@
  * The memory that dma_map(2) gives, and what its table says about it
  */
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 
@@ -183,6 +184,8 @@ FIXTURE_VARIANT_ADD(buffer, limited_contiguous_1m_and_page)
 
 FIXTURE_SETUP(buffer)
 {
+	if (lacks_memory_for(variant->flags))
+		SKIP(return, "no zone below 16 MiB");
 	self->rounded = page_align(variant->length);
 	self->room = DMA_TABLE_MAX(variant->length);
 	if (variant->flags & MAP_CONTIGUOUS)
@@ -394,6 +397,8 @@ FIXTURE_SETUP(exhausted)
 	dma_entry_t entry;
 	void *addr;
 
+	if (lacks_memory_for(MAP_LIMITED))
+		SKIP(return, "no zone below 16 MiB");
 	self->free = free_pages();
 	while (self->nr < LIMIT_PAGES) {
 		addr = dma_map(NULL, PAGE_SIZE, RW, MAP_SHARED | MAP_LIMITED,
@@ -515,6 +520,12 @@ FIXTURE_VARIANT_ADD(recycled, from_dma_map)
 
 FIXTURE_SETUP(recycled)
 {
+	cpu_set_t cpus;
+
+	/* Each node has memory of its own to give out */
+	CPU_ZERO(&cpus);
+	CPU_SET(0, &cpus);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpus), &cpus));
 	/* Twice, for what addresses the machine leaves out */
 	nr_pfns = 2 * total_pages();
 	owned = mmap(NULL, nr_pfns, RW,
@@ -637,6 +648,8 @@ FIXTURE_VARIANT_ADD(huge, 4m_hint)
 
 FIXTURE_SETUP(huge)
 {
+	if (!has_huge_pages())
+		SKIP(return, "no huge pages");
 	self->addr = variant->fixed ? hole(variant->length) : NULL;
 }
 
