@@ -33,6 +33,8 @@ common_options() {
 	src=$root/build/$base/src
 	pristine=$root/build/$base/pristine
 	out=$root/build/$base/$config
+	# Of guests that run at the same time, each has its own.
+	console=${DMA_MAP_CONSOLE:-$out/console}
 	[ -d "$patches" ] ||
 		die "no series for Linux $base; there is: $(cd "$root/patches" && echo *)"
 	[ -f "$root/scripts/config/$config" ] ||
@@ -45,6 +47,20 @@ source_version() {
 	dpkg-query -W -f '${Version}' "linux-source-$base"
 }
 source_tarball() { echo "/usr/src/linux-source-$base.tar.xz"; }
+
+# unpack DIRECTORY: Debian's source, unless it is there in this version.
+unpack() {
+	version=$(source_version) || die "linux-source-$base is not installed; scripts/deps installs it"
+	[ "$(cat "$1/.version.dma_map" 2>/dev/null)" != "$version" ] || return 0
+	say "unpacking Linux $version (some 90000 files, half a minute)"
+	rm -rf "$1.new" "$1"
+	[ "$1" != "$src" ] || rm -rf "$pristine"
+	mkdir -p "$1.new"
+	tar -C "$1.new" --strip-components=1 -xf "$(source_tarball)" ||
+		die "$(source_tarball) does not unpack; reinstall linux-source-$base"
+	echo "$version" >"$1.new/.version.dma_map"
+	mv "$1.new" "$1"
+}
 
 # The man page goes to the man-pages project, so it is in no patch.
 outside_series=Documentation/dma_map.2
@@ -82,6 +98,19 @@ pristine_copy() (
 		cp -p "$pristine/$file" "$to/$file"
 	done
 )
+
+# complaints CONSOLE: what a guest's kernel found wrong with itself. Its lines
+# are told from the programs' by their time stamp. A test of the OOM killer has
+# "oom" in its name, and gets its trace.
+complaints() {
+	time='\[ *[0-9]+\.[0-9]+\](\[ *[TC][0-9]+\])?'
+	bad='Kernel panic|BUG|WARNING|Oops|UBSAN|KASAN|KFENCE|KCSAN|Call Trace:|INFO: .*(lock|stall|block)|possible (circular|recursive)|suspicious RCU|soft lockup|general protection|Bad page|page allocation failure|stack guard page|unreferenced object'
+	bad="$time.*($bad)|^unreferenced object" awk '
+		/^# +RUN / { test = $3 }
+		/ invoked oom-killer: / && test ~ /oom/ { expected = 1 }
+		expected && /Call Trace:/ { expected = 0; next }
+		$0 ~ ENVIRON["bad"]' "$1"
+}
 
 # Runs a command, telling its result by a file: a pipe would lose it.
 logged() {
