@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <linux/kernel-page-flags.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -476,11 +477,24 @@ long free_pages(void)
 	return sum;
 }
 
+/* KASAN keeps what was freed for a while, unless the slab cache is shrunk */
+static void shrink_slabs(void)
+{
+	glob_t caches;
+
+	if (!glob("/sys/kernel/slab/*/shrink", 0, NULL, &caches))
+		for (size_t i = 0; i < caches.gl_pathc; i++)
+			write_file(caches.gl_pathv[i], "1");
+	globfree(&caches);
+}
+
 bool free_pages_within(long base, long slack)
 {
 	for (int i = 0; i < SETTLE_TRIES; i++) {
 		if (free_pages() >= base - slack)
 			return true;
+		if (i % 10 == 9)
+			shrink_slabs();
 		usleep(10000);
 	}
 	ksft_print_msg("%ld pages are missing\n", base - free_pages());
@@ -532,30 +546,58 @@ bool has_migration(void)
 	       errno != ENOSYS;
 }
 
+/* Whether one page more passes a limit that leaves room for it over @charged */
+static bool page_passes(long charged)
+{
+	dma_entry_t entry;
+
+	set_limit(RLIMIT_MEMLOCK, (rlim_t)(charged + 1) * PAGE_SIZE);
+	return !dma_map_errno(NULL, 1, PROT_NONE, MAP_SHARED, &entry);
+}
+
+static long find_charged(void)
+{
+	static long before[2];
+	long low = 0, high = 1;
+
+	/* It is mostly what it has been before */
+	for (size_t i = 0; i < ARRAY_SIZE(before); i++)
+		if (page_passes(before[i]) &&
+		    (!before[i] || !page_passes(before[i] - 1)))
+			return before[i];
+
+	while (high < total_pages() && !page_passes(high)) {
+		low = high + 1;
+		high *= 2;
+	}
+	while (low < high) {
+		long middle = low + (high - low) / 2;
+
+		if (page_passes(middle))
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	before[1] = before[0];
+	before[0] = low;
+	return low;
+}
+
 /*
  * What RLIMIT_MEMLOCK holds against this user: one less than the lowest limit
  * that lets one page more pass.
  */
 long charged_pages(void)
 {
-	long low = 0, high = total_pages();
-	dma_entry_t entry;
 	struct rlimit old;
+	long charged;
 
 	getrlimit(RLIMIT_MEMLOCK, &old);
 	drop_cap(CAP_IPC_LOCK);
-	while (low < high) {
-		long limit = low + (high - low) / 2;
-
-		set_limit(RLIMIT_MEMLOCK, (rlim_t)(limit + 1) * PAGE_SIZE);
-		if (dma_map_errno(NULL, 1, PROT_NONE, MAP_SHARED, &entry))
-			low = limit + 1;
-		else
-			high = limit;
-	}
+	charged = find_charged();
 	restore_caps();
 	setrlimit(RLIMIT_MEMLOCK, &old);
-	return low;
+	return charged;
 }
 
 /*
