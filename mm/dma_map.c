@@ -36,6 +36,7 @@
 #include <linux/seq_file.h>
 #include <linux/slab.h>
 #include <linux/syscalls.h>
+#include <linux/uaccess.h>
 #include <linux/userfaultfd_k.h>
 #include <linux/vmstat.h>
 #include <linux/workqueue.h>
@@ -170,6 +171,8 @@ static void dmamap_free_unit(struct user_struct *user, struct folio *folio)
 static void dmamap_defer_unit(struct user_struct *user, struct folio *folio)
 {
 	folio->private = get_uid(user);
+	/* The list's own: unpoison_memory() would free a unit that has one only */
+	folio_get(folio);
 
 	spin_lock(&dmamap_pinned_lock);
 	list_add_tail(&folio->lru, &dmamap_pinned);
@@ -186,8 +189,9 @@ static void dmamap_reap(struct work_struct *work)
 
 	spin_lock(&dmamap_pinned_lock);
 	list_for_each_entry_safe(folio, next, &dmamap_pinned, lru)
-		/* Whoever has reported a bad page keeps it for ever */
-		if (folio_ref_count(folio) == 1 || dmamap_unit_poisoned(folio))
+		/* Whoever has reported a bad page may keep it for ever */
+		if (folio_ref_count(folio) == 2 ||
+		    (!folio_test_large(folio) && PageHWPoison(&folio->page)))
 			list_move(&folio->lru, &unpinned);
 	if (!list_empty(&dmamap_pinned))
 		schedule_delayed_work(&dmamap_reaper, DMAMAP_REAP_INTERVAL);
@@ -198,6 +202,7 @@ static void dmamap_reap(struct work_struct *work)
 		user = folio->private;
 		folio->private = NULL;
 		dmamap_free_unit(user, folio);
+		folio_put(folio);
 		free_uid(user);
 	}
 }
@@ -287,6 +292,9 @@ static int dmamap_add_unit(struct inode *inode, struct page *page,
 
 	__folio_set_locked(folio);
 	err = __filemap_add_folio(inode->i_mapping, folio, index, gfp, NULL);
+	/* memory_failure() has left a page alone that had no mapping yet */
+	if (!err && folio_test_large(folio) && dmamap_unit_poisoned(folio))
+		folio_set_has_hwpoisoned(folio);
 	folio_unlock(folio);
 	if (err)
 		goto err_put_folio;
@@ -555,26 +563,27 @@ static const struct address_space_operations dmamap_aops = {
 
 /**
  * dmamap_folio - is this the memory of a buffer?
- * @folio: any folio, which nobody needs to hold
+ * @folio: any folio, which need not be held: who does not hold it has to ask
+ *	again when they do
  *
  * Return: true if a buffer of dma_map() has it; not once it has been unmapped,
  *	even if it is pinned
  */
 bool dmamap_folio(const struct folio *folio)
 {
+	const struct address_space_operations *a_ops;
 	struct address_space *mapping;
-	bool ret;
 
-	/* Whatever else has both flags so is a file's, or anonymous */
-	if (!folio_test_unevictable(folio) || folio_test_lru(folio) ||
-	    folio_test_anon(folio))
+	/* Off the LRU, this flag is ours alone, or a file's for a moment */
+	if (!folio_test_unevictable(folio) || folio_test_lru(folio))
 		return false;
 
-	rcu_read_lock();
+	/* It may have become anything since */
 	mapping = READ_ONCE(folio->mapping);
-	ret = mapping && READ_ONCE(mapping->a_ops) == &dmamap_aops;
-	rcu_read_unlock();
-	return ret;
+	if (!mapping || (unsigned long)mapping & PAGE_MAPPING_FLAGS ||
+	    get_kernel_nofault(a_ops, &mapping->a_ops))
+		return false;
+	return a_ops == &dmamap_aops;
 }
 
 /* Units are still here if they were never mapped, or rearranged */
@@ -729,7 +738,7 @@ static int dmamap_show_entry(void *arg, phys_addr_t start, phys_addr_t end)
 {
 	seq_printf(arg, "\t0x%08llx,%llu\n", (unsigned long long)start,
 		   (unsigned long long)(end - start));
-	return 0;
+	return seq_has_overflowed(arg) || fatal_signal_pending(current);
 }
 
 /**

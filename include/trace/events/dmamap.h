@@ -33,7 +33,7 @@ TRACE_EVENT(dmamap_alloc,
 		  __entry->pfn, __entry->order, __entry->ino, __entry->index)
 );
 
-/* A call ends: with an address, or a negative errno */
+/* A call that was found sound ends: with an address, or a negative errno */
 TRACE_EVENT(dmamap_map,
 
 	TP_PROTO(unsigned long nr_pages, unsigned long prot,

@@ -375,6 +375,28 @@ TEST_F(memcg, charge_stays_with_the_group_that_has_mapped)
 	EXPECT_TRUE(group_falls_to(self->group, base));
 }
 
+/* A group that is removed leaves what it is charged for to the one above it */
+TEST_F(memcg, charge_goes_to_the_ancestor)
+{
+	char inner[128];
+	void *addr;
+
+	snprintf(inner, sizeof(inner), "%s/inner", self->other);
+	ASSERT_TRUE(group_write(self->other, "cgroup.subtree_control",
+				"+memory"));
+	ASSERT_EQ(0, mkdir(inner, 0755));
+	ASSERT_TRUE(group_write(inner, "cgroup.procs", "0"));
+	addr = dma_map(NULL, BUFFER, RW, MAP_SHARED, table);
+	ASSERT_NE(MAP_FAILED, addr);
+	fill(addr, 0, BUFFER);
+	ASSERT_TRUE(group_write(self->group, "cgroup.procs", "0"));
+	ASSERT_EQ(0, rmdir(inner));
+	EXPECT_LE(PAGES(BUFFER) - memcg_slack(), group_pages(self->other));
+	EXPECT_EQ(0, changed_pages(addr, table, 0, BUFFER));
+	munmap(addr, BUFFER);
+	EXPECT_TRUE(group_falls_to(self->other, 0));
+}
+
 TEST_F(memcg, charge_ends_with_the_process)
 {
 	long base = group_pages(self->group);

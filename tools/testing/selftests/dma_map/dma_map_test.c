@@ -552,7 +552,8 @@ static bool page_passes(long charged)
 	dma_entry_t entry;
 
 	set_limit(RLIMIT_MEMLOCK, (rlim_t)(charged + 1) * PAGE_SIZE);
-	return !dma_map_errno(NULL, 1, PROT_NONE, MAP_SHARED, &entry);
+	/* Whatever else it fails with is found out later */
+	return dma_map_errno(NULL, 1, PROT_NONE, MAP_SHARED, &entry) != EAGAIN;
 }
 
 static long find_charged(void)

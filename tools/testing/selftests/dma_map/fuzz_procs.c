@@ -222,6 +222,8 @@ bool procs_start(void)
 void procs_end(void)
 {
 	for (unsigned int i = 0; i < PROCS; i++)
-		if (procs->pid[i] && (failed() || !end_by_exit(i)))
+		if (procs->pid[i] && (failed() || !end_by_exit(i))) {
 			kill(procs->pid[i], SIGKILL);
+			waitpid(procs->pid[i], NULL, 0);
+		}
 }

@@ -38,7 +38,6 @@ struct own {
 
 struct racer {
 	pthread_t	thread;
-	unsigned int	number;
 	unsigned int	nr;
 	__u64		rng;
 	int		pipe[2];
@@ -334,7 +333,6 @@ void race(__u64 seed, unsigned int nr, unsigned int threads)
 	     "no memory");
 	pagemap(racers);	/* opens it before anybody races for that */
 	for (unsigned int i = 0; i < threads; i++) {
-		racers[i].number = i;
 		racers[i].nr = nr / threads;
 		racers[i].rng = seed << 16 | (i + 1);
 		must(!pipe(racers[i].pipe), "pipe");

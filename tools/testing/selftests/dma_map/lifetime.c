@@ -777,6 +777,19 @@ TEST_F(mapped, mremap_shrink_keeps_the_rest)
 	EXPECT_EQ(SIGSEGV, try_read(self->addr + rest));
 }
 
+TEST(mremap_shrink_gives_units_back)
+{
+	long base = charged_pages(), free = free_pages();
+	void *addr = dma_map(NULL, 16 * MIB, RW, MAP_SHARED, table);
+
+	ASSERT_NE(MAP_FAILED, addr);
+	ASSERT_EQ(addr, mremap(addr, 16 * MIB, 4 * MIB, 0));
+	EXPECT_EQ(base + PAGES(4 * MIB), charged_pages());
+	EXPECT_TRUE(free_pages_back(free - PAGES(4 * MIB)));
+	munmap(addr, 4 * MIB);
+	EXPECT_EQ(base, charged_pages());
+}
+
 TEST_F(mapped, mremap_move_keeps_the_table_true)
 {
 	void *target = hole(variant->length);
@@ -797,6 +810,19 @@ TEST_F(mapped, mremap_move_by_a_page_keeps_the_table_true)
 				 MREMAP_MAYMOVE | MREMAP_FIXED, target));
 	self->addr = target;
 	EXPECT_EQ(0, harmed_pages(target, 0, variant->length));
+}
+
+TEST_F(mapped, mremap_move_across_a_split_is_efault)
+{
+	size_t half = variant->length / 2;
+	void *target = hole(variant->length);
+
+	ASSERT_EQ(0, mprotect(self->addr, half, PROT_READ));
+	EXPECT_EQ(MAP_FAILED, mremap(self->addr, variant->length,
+				     variant->length,
+				     MREMAP_MAYMOVE | MREMAP_FIXED, target));
+	EXPECT_EQ(EFAULT, errno);
+	EXPECT_EQ(0, harmed_pages(self->addr, 0, variant->length));
 }
 
 TEST_F(mapped, mremap_grow_is_efault)

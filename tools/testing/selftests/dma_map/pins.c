@@ -687,6 +687,8 @@ TEST_F(direct, read_in_flight_keeps_the_buffer)
 
 TEST_F(direct, write_in_flight_keeps_the_buffer)
 {
+	void *other = reserve(variant->length);
+
 	fill(self->addr, 0, variant->length);
 	ASSERT_TRUE(ring_submit(&self->ring, IORING_OP_WRITE, self->fd,
 				self->addr, variant->length));
@@ -695,6 +697,12 @@ TEST_F(direct, write_in_flight_keeps_the_buffer)
 	reuse_memory(variant->flags);
 	EXPECT_EQ((int)variant->length, ring_wait(&self->ring));
 	EXPECT_TRUE(charge_falls_to(self->base));
+
+	ASSERT_EQ(0, mprotect(other, variant->length, RW));
+	ASSERT_EQ((ssize_t)variant->length,
+		  pread(self->fd, other, variant->length, 0));
+	EXPECT_EQ(0, damaged_pages(other, 0, variant->length));
+	munmap(other, variant->length);
 }
 
 TEST_F(direct, process_killed_in_it_leaves_nothing_behind)
