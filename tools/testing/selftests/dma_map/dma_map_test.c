@@ -92,6 +92,9 @@ size_t page_align(size_t length)
 	return (length + PAGE_SIZE - 1) & ~(PAGE_SIZE - 1);
 }
 
+/* As many pages as are looked at in one system call */
+#define BATCH			512UL
+
 /*
  * What the table tells, and whether it is true
  */
@@ -195,14 +198,14 @@ size_t present_pages(const void *addr, size_t length)
 size_t untrue_pages(const void *addr, const dma_entry_t *dma_table,
 		    size_t from, size_t to)
 {
-	__u64 entry[512];
+	__u64 entry[BATCH];
 	size_t untrue = 0, nr = 0, base = 0;
 
 	for (size_t at = from, i = 0; at < to; at += PAGE_SIZE, i++) {
 		if (i == nr) {
 			nr = (to - at) / PAGE_SIZE;
-			if (nr > 512)
-				nr = 512;
+			if (nr > BATCH)
+				nr = BATCH;
 			read_pagemap(addr + at, entry, nr);
 			i = 0;
 		}
@@ -268,22 +271,21 @@ size_t changed_pages(const void *addr, const dma_entry_t *dma_table,
 	return damaged + untrue_pages(addr, dma_table, from, to);
 }
 
-/* A word of /proc/kpagecount or /proc/kpageflags, ~0: there is none */
-static __u64 page_word(int fd, __u64 physaddr)
+/* Words of /proc/kpagecount or /proc/kpageflags, ~0: there is none */
+static void page_words(int fd, __u64 physaddr, __u64 *word, size_t nr)
 {
-	__u64 word;
-
-	if (pread(fd, &word, sizeof(word),
-		  physaddr / PAGE_SIZE * sizeof(word)) != sizeof(word))
-		return ~0ULL;
-	return word;
+	memset(word, 0xff, nr * sizeof(*word));
+	if (pread(fd, word, nr * sizeof(*word),
+		  physaddr / PAGE_SIZE * sizeof(*word)) < 0)
+		ksft_print_msg("/proc/kpage*: %s\n", strerror(errno));
 }
 
 __u64 page_flags(__u64 physaddr)
 {
 	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	__u64 flags = page_word(fd, physaddr);
+	__u64 flags;
 
+	page_words(fd, physaddr, &flags, 1);
 	close(fd);
 	return flags;
 }
@@ -302,13 +304,21 @@ size_t misused_pages(const dma_entry_t *dma_table, size_t from, size_t to,
 {
 	int counts = open("/proc/kpagecount", O_RDONLY | O_CLOEXEC);
 	int flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	size_t misused = 0;
+	__u64 count[BATCH], flag[BATCH];
+	size_t misused = 0, nr;
 
-	for (size_t at = from; at < to; at += PAGE_SIZE) {
-		__u64 physaddr = told(dma_table, at);
+	while (from < to) {
+		__u64 physaddr = told(dma_table, from);
 
-		misused += page_word(counts, physaddr) != mappings ||
-			   page_word(flags, physaddr) & KPF_MISUSE;
+		for (nr = 1; nr < BATCH && nr < (to - from) / PAGE_SIZE; nr++)
+			if (told(dma_table, from + nr * PAGE_SIZE) !=
+			    physaddr + nr * PAGE_SIZE)
+				break;
+		page_words(counts, physaddr, count, nr);
+		page_words(flags, physaddr, flag, nr);
+		for (size_t i = 0; i < nr; i++)
+			misused += count[i] != mappings || flag[i] & KPF_MISUSE;
+		from += nr * PAGE_SIZE;
 	}
 	close(counts);
 	close(flags);
