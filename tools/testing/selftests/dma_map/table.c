@@ -10,6 +10,8 @@
 #include "../kselftest_harness.h"
 #include "dma_map_test.h"
 
+#define PAGES(size)	((long)((size) / PAGE_SIZE))
+
 #define LIMIT		(16 * MIB)
 #define LIMIT_PAGES	(LIMIT / PAGE_SIZE)
 
@@ -518,6 +520,8 @@ FIXTURE_VARIANT_ADD(recycled, from_dma_map)
 	.dma = true,
 };
 
+#define BELOW_4G	(1UL << 20)
+
 FIXTURE_SETUP(recycled)
 {
 	cpu_set_t cpus;
@@ -550,9 +554,9 @@ static size_t reused_pages(const void *addr, size_t length)
 	return reused;
 }
 
-TEST_F(recycled, memory_is_zeroed)
+TEST_F_TIMEOUT(recycled, memory_is_zeroed, 90)
 {
-	size_t length = 32 * MIB, reused = 0;
+	size_t length = LARGEST, reused = 0;
 	bool reusable;
 	pid_t child = fork();
 	void *addr;
@@ -566,16 +570,24 @@ TEST_F(recycled, memory_is_zeroed)
 		soil(addr, length);
 	}
 	ASSERT_EQ(0, wait_for(child));
+	/* A 32-bit program gets nothing above 4 GiB */
+	if (ENTRY_SIZE == 8 && nr_pfns > BELOW_4G)
+		nr_pfns = BELOW_4G;
 	reusable = memchr(owned, true, nr_pfns);
 
 	/* The first buffers may find memory that the child never had */
-	for (int i = 0; i < 16 && !reused; i++) {
+	while (!reused && free_pages() > PAGES(4 * LARGEST)) {
 		addr = dma_map(NULL, LARGEST, RW, MAP_SHARED, table);
-		ASSERT_NE(MAP_FAILED, addr) TH_LOG("%s", strerror(errno));
+		if (addr == MAP_FAILED)
+			break;
 		reused = reused_pages(addr, LARGEST);
-		EXPECT_EQ(0, dirty_words(addr, LARGEST));
 	}
-	EXPECT_EQ(reusable, !!reused) TH_LOG("this has tested nothing");
+	if (reused)
+		EXPECT_EQ(0, dirty_words(addr, LARGEST));
+
+	/* What was anonymous may be what the allocator gives out last */
+	if (variant->dma)
+		EXPECT_EQ(reusable, !!reused) TH_LOG("this has tested nothing");
 }
 
 /*
