@@ -520,7 +520,7 @@ FIXTURE_VARIANT_ADD(recycled, from_dma_map)
 	.dma = true,
 };
 
-#define BELOW_4G	(1UL << 20)
+#define BELOW_4G	0x100000UL	/* pages */
 
 FIXTURE_SETUP(recycled)
 {
