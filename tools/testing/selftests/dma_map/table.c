@@ -424,7 +424,7 @@ FIXTURE_TEARDOWN(exhausted)
 		munmap(self->page[i].addr, PAGE_SIZE);
 }
 
-TEST_F(exhausted, no_page_is_given_twice)
+TEST_F_TIMEOUT(exhausted, no_page_is_given_twice, 150)
 {
 	static bool seen[LIMIT_PAGES];
 	size_t twice = 0;
@@ -438,7 +438,7 @@ TEST_F(exhausted, no_page_is_given_twice)
 	EXPECT_EQ(0, twice);
 }
 
-TEST_F(exhausted, comes_back_whole)
+TEST_F_TIMEOUT(exhausted, comes_back_whole, 150)
 {
 	for (size_t i = 0; i < self->nr; i++)
 		munmap(self->page[i].addr, PAGE_SIZE);
@@ -452,7 +452,7 @@ TEST_F(exhausted, comes_back_whole)
  * Hardly more than every second page is free then (the allocator keeps a few
  * back), so that the table is longer than a page itself.
  */
-TEST_F(exhausted, scattered_memory_is_told_in_a_long_table)
+TEST_F_TIMEOUT(exhausted, scattered_memory_is_told_in_a_long_table, 150)
 {
 	size_t freed = 0, nr, length;
 	void *addr;
