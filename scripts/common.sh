@@ -112,6 +112,18 @@ complaints() {
 		$0 ~ ENVIRON["bad"]' "$1"
 }
 
+# Everything but the line of counts that a script ends with
+without_counts() { sed -u '/^[0-9]* passed, [0-9]* failed$/d'; }
+
+# total FILE...: the sum of the counts that these end with. No counts is a
+# failure of the script that owed them.
+total() {
+	for tap; do
+		tail -n 1 "$tap" | grep -xE '[0-9]+ passed, [0-9]+ failed' || echo 0 passed, 1 failed
+	done | awk '{ passed += $1; failed += $3 }
+		END { print passed + 0 " passed, " failed + 0 " failed"; exit !(passed && !failed) }'
+}
+
 # Runs a command, telling its result by a file: a pipe would lose it.
 logged() {
 	logged_to=$1
