@@ -11,8 +11,6 @@
 #include "../kselftest_harness.h"
 #include "dma_map_test.h"
 
-#define PAGES(size)		((long)((size) / PAGE_SIZE))
-
 /*
  * RLIMIT_MEMLOCK
  */

@@ -54,23 +54,7 @@
 #define NR_FUTEX		__NR_futex
 #endif
 
-#define PAGES(size)		((long)((size) / PAGE_SIZE))
 #define STACK_SIZE		(64 * KIB)
-
-/* 0, or what errno says of a call that returned -1 */
-static int errno_of(long ret)
-{
-	return ret == -1 ? errno : 0;
-}
-
-static void *stamped(size_t length, int flags)
-{
-	void *addr = dma_map(NULL, length, RW, flags, table);
-
-	if (addr != MAP_FAILED)
-		fill(addr, 0, length);
-	return addr;
-}
 
 /*
  * A buffer, and all that must be true of it in the end
@@ -1298,9 +1282,6 @@ TEST_F(held, map_files_cannot_be_executed_or_truncated)
 	EXPECT_EQ(EACCES, errno_of(execv(path, args)));
 	EXPECT_EQ(EINVAL, errno_of(truncate(path, 0)));
 }
-
-#define PAGEMAP_FILE		0x2000000000000000ULL
-#define PAGEMAP_SWAPPED		0x4000000000000000ULL
 
 TEST_F(held, pagemap_tells_file_pages)
 {

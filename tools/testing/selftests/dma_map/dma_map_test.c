@@ -15,9 +15,6 @@
 #include "../kselftest.h"
 #include "dma_map_test.h"
 
-#define PAGEMAP_PRESENT		0x8000000000000000ULL
-#define PAGEMAP_PFN		0x007fffffffffffffULL
-
 /* How often, every 10 ms, to look for memory that is freed with a delay */
 #define SETTLE_TRIES		200
 
@@ -85,6 +82,20 @@ int dma_map_errno(void *addr, size_t length, int prot, int flags,
 		return errno;
 	munmap(mapped, page_align(length));
 	return 0;
+}
+
+void *stamped(size_t length, int flags)
+{
+	void *addr = dma_map(NULL, length, RW, flags, table);
+
+	if (addr != MAP_FAILED)
+		fill(addr, 0, length);
+	return addr;
+}
+
+int errno_of(long ret)
+{
+	return ret == -1 ? errno : 0;
 }
 
 size_t page_align(size_t length)
@@ -566,6 +577,11 @@ static bool page_passes(long charged)
 	return dma_map_errno(NULL, 1, PROT_NONE, MAP_SHARED, &entry) != EAGAIN;
 }
 
+static bool is_charged(long pages)
+{
+	return (!pages || !page_passes(pages - 1)) && page_passes(pages);
+}
+
 static long find_charged(void)
 {
 	static long before[2];
@@ -573,8 +589,7 @@ static long find_charged(void)
 
 	/* It is mostly what it has been before */
 	for (size_t i = 0; i < ARRAY_SIZE(before); i++)
-		if (page_passes(before[i]) &&
-		    (!before[i] || !page_passes(before[i] - 1)))
+		if (is_charged(before[i]))
 			return before[i];
 
 	while (high < total_pages() && !page_passes(high)) {
@@ -609,6 +624,24 @@ long charged_pages(void)
 	restore_caps();
 	setrlimit(RLIMIT_MEMLOCK, &old);
 	return charged;
+}
+
+/* What was pinned is looked for now and then only */
+bool charge_falls_to(long pages)
+{
+	struct rlimit old;
+	bool fallen;
+
+	getrlimit(RLIMIT_MEMLOCK, &old);
+	drop_cap(CAP_IPC_LOCK);
+	fallen = is_charged(pages);
+	for (int i = 0; i < SETTLE_TRIES && !fallen; i++) {
+		usleep(10000);
+		fallen = is_charged(pages);
+	}
+	restore_caps();
+	setrlimit(RLIMIT_MEMLOCK, &old);
+	return fallen;
 }
 
 /*

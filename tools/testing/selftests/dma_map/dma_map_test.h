@@ -34,6 +34,13 @@
 #define PAGE_SIZE		(4 * KIB)
 #define PMD_SIZE		(2 * MIB)
 #define RW			(PROT_READ | PROT_WRITE)
+#define PAGES(size)		((long)((size) / PAGE_SIZE))
+
+/* Of an entry of /proc/PID/pagemap, as Documentation/admin-guide/mm has it */
+#define PAGEMAP_PRESENT		0x8000000000000000ULL
+#define PAGEMAP_SWAPPED		0x4000000000000000ULL
+#define PAGEMAP_FILE		0x2000000000000000ULL
+#define PAGEMAP_PFN		0x007fffffffffffffULL
 
 /* The largest buffer here, and a table that has room for it */
 #define LARGEST			(64 * MIB)
@@ -58,6 +65,12 @@ void *dma_map(void *addr, size_t length, int prot, int flags,
 int dma_map_errno(void *addr, size_t length, int prot, int flags,
 		  dma_entry_t *dma_table);
 size_t page_align(size_t length);
+
+/* A buffer that is filled, with its table in @table */
+void *stamped(size_t length, int flags);
+
+/* 0, or what errno says of a call that returned -1 */
+int errno_of(long ret);
 
 /* What the table tells, and whether it is true */
 size_t entries(const dma_entry_t *dma_table, size_t length);
@@ -99,6 +112,7 @@ bool free_pages_back(long base);
 bool free_pages_within(long base, long slack);
 long total_pages(void);
 long charged_pages(void);
+bool charge_falls_to(long pages);
 long vm_event(const char *key);
 
 /* Memory cgroups, in pages; a group is a directory */

@@ -35,7 +35,6 @@
 
 #define SHRINK_SECONDS		60
 #define PROGRESS_SECONDS	10
-#define SETTLE_TRIES		100
 
 static const char usage[] =
 	"usage: fuzz [OPTION...]\n"
@@ -80,28 +79,11 @@ bool fail(const char *format, ...)
  * Accounting
  */
 
-/* As charged_pages(), but told what to expect */
 static bool charge_is(long pages)
 {
-	dma_entry_t entry;
-	struct rlimit old;
-	bool same = false;
-
-	getrlimit(RLIMIT_MEMLOCK, &old);
-	drop_cap(CAP_IPC_LOCK);
-	for (int i = 0; i < SETTLE_TRIES && !same; i++) {
-		if (i)
-			usleep(10000);
-		set_limit(RLIMIT_MEMLOCK, (rlim_t)pages * PAGE_SIZE);
-		same = dma_map_errno(NULL, 1, PROT_NONE, MAP_SHARED, &entry) ==
-		       EAGAIN;
-		set_limit(RLIMIT_MEMLOCK, (rlim_t)(pages + 1) * PAGE_SIZE);
-		same &= !dma_map_errno(NULL, 1, PROT_NONE, MAP_SHARED, &entry);
-	}
-	restore_caps();
-	setrlimit(RLIMIT_MEMLOCK, &old);
-	return same || fail("%ld pages are charged, and not %ld",
-			    charged_pages(), pages);
+	return charge_falls_to(pages) ||
+	       fail("%ld pages are charged, and not %ld", charged_pages(),
+		    pages);
 }
 
 /* Less huge pages of other memory that the kernel keeps, on lists of its own */

@@ -19,10 +19,6 @@
 #define PROCS			4U
 #define PIPES			4U
 
-#define PAGEMAP_PRESENT		0x8000000000000000ULL
-#define PAGEMAP_FILE		0x2000000000000000ULL
-#define PAGEMAP_PFN		0x007fffffffffffffULL
-
 /* Up to MPROTECT, what is mapped may change */
 enum kind {
 	DMA_MAP, MUNMAP, COVER, MOVE, SHRINK, GROW, MPROTECT, MADVISE, MLOCK,

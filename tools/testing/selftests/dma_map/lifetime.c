@@ -28,8 +28,6 @@
 #define MREMAP_DONTUNMAP	4
 #endif
 
-#define PAGES(size)		((long)((size) / PAGE_SIZE))
-
 /* Pages that the two units at the edges of a part may keep at most */
 #define EDGES			(2 * (PAGES(PMD_SIZE) - 1))
 

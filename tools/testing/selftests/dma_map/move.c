@@ -8,9 +8,11 @@
 #include <fcntl.h>
 #include <linux/kernel-page-flags.h>
 #include <linux/mempolicy.h>
+#include <linux/suspend_ioctls.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
@@ -26,25 +28,8 @@
 #define MADV_SOFT_OFFLINE	101
 #endif
 
-#define PAGES(size)		((long)((size) / PAGE_SIZE))
-
 /* How often, every 10 ms, to look whether the kernel has got somewhere */
 #define TRIES			1500
-
-/* 0, or what errno says of a call that returned -1 */
-static int errno_of(long ret)
-{
-	return ret == -1 ? errno : 0;
-}
-
-static void *stamped(size_t length, int flags)
-{
-	void *addr = dma_map(NULL, length, RW, flags, table);
-
-	if (addr != MAP_FAILED)
-		fill(addr, 0, length);
-	return addr;
-}
 
 /* Memory as any other, of small pages, to see that something happens */
 static void *ordinary(size_t length)
@@ -1135,6 +1120,23 @@ TEST_F(hibernation, is_disabled_while_a_child_has_it)
 	close(gate[1]);
 	EXPECT_EQ(0, wait_for(child));
 	EXPECT_FALSE(hibernation_disabled());
+}
+
+/* What was opened before there was a buffer is asked once more, in time */
+TEST_F_TIMEOUT(hibernation, by_a_program_is_eperm_to_the_last, 60)
+{
+	int fd, image = 0;
+
+	munmap(self->addr, variant->length);
+	fd = open("/dev/snapshot", O_RDONLY | O_CLOEXEC);
+	ASSERT_LE(0, fd);
+	self->addr = stamped(variant->length, variant->flags);
+	EXPECT_NE(MAP_FAILED, self->addr);
+	ASSERT_EQ(0, ioctl(fd, SNAPSHOT_FREEZE));
+	EXPECT_EQ(EPERM, errno_of(ioctl(fd, SNAPSHOT_CREATE_IMAGE, &image)));
+	EXPECT_EQ(0, ioctl(fd, SNAPSHOT_UNFREEZE));
+	close(fd);
+	EXPECT_EQ(0, changed_pages(self->addr, table, 0, variant->length));
 }
 
 /* Who pins it may have a device write to it */

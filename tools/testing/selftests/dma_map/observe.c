@@ -16,8 +16,6 @@
 #include "../kselftest_harness.h"
 #include "dma_map_test.h"
 
-#define PAGES(size)	((long)((size) / PAGE_SIZE))
-
 #define TRACING		"/sys/kernel/tracing/"
 
 /* What a dma_maps file says: a line of each mapping, and its chunks */

@@ -18,23 +18,7 @@
 #include "../kselftest_harness.h"
 #include "dma_map_test.h"
 
-#define PAGES(size)		((long)((size) / PAGE_SIZE))
 #define MOST			(4 * MIB)
-
-/* 0, or what errno says of a call that returned -1 */
-static int errno_of(long ret)
-{
-	return ret == -1 ? errno : 0;
-}
-
-static void *stamped(size_t length, int flags)
-{
-	void *addr = dma_map(NULL, length, RW, flags, table);
-
-	if (addr != MAP_FAILED)
-		fill(addr, 0, length);
-	return addr;
-}
 
 /* Whoever gets a page that is not free spoils it here */
 static void reuse_memory(int flags)
@@ -51,17 +35,6 @@ static void reuse_memory(int flags)
 		memset(again, 0xff, length);
 		munmap(again, length);
 	}
-}
-
-/* What was pinned is looked for now and then only */
-static bool charge_falls_to(long base)
-{
-	for (int i = 0; i < 300; i++) {
-		if (charged_pages() == base)
-			return true;
-		usleep(10000);
-	}
-	return false;
 }
 
 /*

@@ -10,8 +10,6 @@
 #include "../kselftest_harness.h"
 #include "dma_map_test.h"
 
-#define PAGES(size)	((long)((size) / PAGE_SIZE))
-
 #define LIMIT		(16 * MIB)
 #define LIMIT_PAGES	(LIMIT / PAGE_SIZE)
 
