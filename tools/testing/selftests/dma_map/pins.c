@@ -577,6 +577,28 @@ static bool set_device(const char *attribute, const char *value)
 	return write_file(path, value);
 }
 
+/* How long it takes for each request is said before it is there */
+static int open_device(const char *nanoseconds)
+{
+	set_device("power", "0");
+	if (!set_device("size", "16") || !set_device("memory_backed", "1") ||
+	    !set_device("irqmode", "2") ||
+	    !set_device("completion_nsec", nanoseconds) ||
+	    !set_device("power", "1"))
+		return -1;
+	for (int i = 0; i < 100 && access(DEVICE, F_OK); i++)
+		usleep(10000);
+	return open(DEVICE, O_RDWR | O_DIRECT | O_CLOEXEC);
+}
+
+/* So that a request is in flight for as long as it takes to look, and more */
+static bool slow_device(int *fd)
+{
+	close(*fd);
+	*fd = open_device("2000000000");
+	return *fd >= 0;
+}
+
 FIXTURE_SETUP(direct)
 {
 	if (lacks_memory_for(variant->flags))
@@ -587,15 +609,7 @@ FIXTURE_SETUP(direct)
 	mkdir(NULLB, 0755);
 	if (access(NULLB, F_OK))
 		SKIP(return, "no null_blk in configfs");
-	set_device("power", "0");
-	ASSERT_TRUE(set_device("size", "16"));
-	ASSERT_TRUE(set_device("memory_backed", "1"));
-	ASSERT_TRUE(set_device("irqmode", "2"));
-	ASSERT_TRUE(set_device("completion_nsec", "500000000"));
-	ASSERT_TRUE(set_device("power", "1"));
-	for (int i = 0; i < 100 && access(DEVICE, F_OK); i++)
-		usleep(10000);
-	self->fd = open(DEVICE, O_RDWR | O_DIRECT | O_CLOEXEC);
+	self->fd = open_device("0");
 	ASSERT_LE(0, self->fd);
 	ASSERT_TRUE(ring_open(&self->ring));
 
@@ -650,6 +664,7 @@ TEST_F(direct, write_takes_the_buffer)
 
 TEST_F(direct, read_in_flight_keeps_the_buffer)
 {
+	ASSERT_TRUE(slow_device(&self->fd));
 	ASSERT_TRUE(ring_submit(&self->ring, IORING_OP_READ, self->fd,
 				self->addr, variant->length));
 	munmap(self->addr, variant->length);
@@ -662,6 +677,7 @@ TEST_F(direct, write_in_flight_keeps_the_buffer)
 {
 	void *other = reserve(variant->length);
 
+	ASSERT_TRUE(slow_device(&self->fd));
 	fill(self->addr, 0, variant->length);
 	ASSERT_TRUE(ring_submit(&self->ring, IORING_OP_WRITE, self->fd,
 				self->addr, variant->length));
@@ -682,6 +698,7 @@ TEST_F(direct, process_killed_in_it_leaves_nothing_behind)
 {
 	pid_t child;
 
+	ASSERT_TRUE(slow_device(&self->fd));
 	munmap(self->addr, variant->length);
 	child = fork();
 	if (!child) {
