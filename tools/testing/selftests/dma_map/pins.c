@@ -662,7 +662,7 @@ TEST_F(direct, write_takes_the_buffer)
 	munmap(other, variant->length);
 }
 
-TEST_F(direct, read_in_flight_keeps_the_buffer)
+TEST_F_TIMEOUT(direct, read_in_flight_keeps_the_buffer, 120)
 {
 	ASSERT_TRUE(slow_device(&self->fd));
 	ASSERT_TRUE(ring_submit(&self->ring, IORING_OP_READ, self->fd,
@@ -673,7 +673,7 @@ TEST_F(direct, read_in_flight_keeps_the_buffer)
 	EXPECT_TRUE(charge_falls_to(self->base));
 }
 
-TEST_F(direct, write_in_flight_keeps_the_buffer)
+TEST_F_TIMEOUT(direct, write_in_flight_keeps_the_buffer, 120)
 {
 	void *other = reserve(variant->length);
 
@@ -694,7 +694,7 @@ TEST_F(direct, write_in_flight_keeps_the_buffer)
 	munmap(other, variant->length);
 }
 
-TEST_F(direct, process_killed_in_it_leaves_nothing_behind)
+TEST_F_TIMEOUT(direct, process_killed_in_it_leaves_nothing_behind, 120)
 {
 	pid_t child;
 
