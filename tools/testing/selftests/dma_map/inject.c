@@ -589,19 +589,29 @@ FIXTURE_TEARDOWN_PARENT(blocks)
 	finish(&self->state);
 }
 
+/*
+ * Slabs are blocks of several pages, too, but do with one.  Not every call takes
+ * a new one, so that a count of what can fail holds for one call only.
+ */
+#define TRIES_SLABS		20
+
 /* All of them come before the first entry of the table */
 TEST_F_TIMEOUT(blocks, smaller_ones_stand_in_for_those_that_fail, TIMEOUT)
 {
-	unsigned int nth;
+	unsigned int nth, missed = 0;
 	bool hit;
 
 	for (nth = 1; ; nth++) {
 		void *addr = inject(nth, NULL, variant->length, variant->flags,
 				    table, &hit);
 
-		ASSERT_TRUE(hit);
 		if (addr == MAP_FAILED)
 			break;
+		/* A slab that was there already: there is one to fail less */
+		if (!hit) {
+			ASSERT_LT(missed++, TRIES_SLABS);
+			nth -= 2;
+		}
 		ASSERT_STREQ(NOTHING,
 			     flaw_of_buffer(addr, variant->length,
 					    variant->flags, table, true)) {
@@ -619,16 +629,27 @@ TEST_F(blocks, nothing_stands_in_for_the_contiguous_one)
 {
 	size_t length = variant->length < 4 * MIB ? variant->length : 4 * MIB;
 	int flags = variant->flags | MAP_CONTIGUOUS;
+	unsigned int nth = 0, lacking = 0;
 	bool hit;
 
-	EXPECT_EQ(ENOMEM, inject_errno(1, length, flags, &hit));
-	EXPECT_TRUE(hit);
-	EXPECT_STREQ(NOTHING, flaw_of_state(&self->state));
-	EXPECT_EQ(EFAULT, inject_errno(2, length, flags, &hit));
-	EXPECT_TRUE(hit);
-	EXPECT_STREQ(NOTHING, flaw_of_state(&self->state));
-	EXPECT_EQ(0, inject_errno(3, length, flags, &hit));
-	EXPECT_FALSE(hit);
+	for (int i = 0; i < TRIES_SLABS && !lacking; i++) {
+		void *addr;
+		int error;
+
+		addr = inject(++nth, NULL, length, flags, table, &hit);
+		error = addr == MAP_FAILED ? errno : 0;
+		if (!error) {
+			EXPECT_EQ(1, entries(table, length));
+			munmap(addr, length);
+			nth = hit ? nth : 0;
+			continue;
+		}
+		ASSERT_TRUE(hit);
+		ASSERT_TRUE(error == ENOMEM || error == EFAULT);
+		lacking += error == ENOMEM;
+		EXPECT_STREQ(NOTHING, flaw_of_state(&self->state));
+	}
+	EXPECT_EQ(1, lacking);
 }
 
 /*
