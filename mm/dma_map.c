@@ -48,8 +48,14 @@
 
 #define DMAMAP_MAGIC	0x444d414d	/* "DMAM" */
 
-/* The page cache takes no larger folio, and a PMD maps none */
-#define DMAMAP_UNIT_ORDER	min_t(unsigned int, PMD_ORDER, MAX_PAGECACHE_ORDER)
+/*
+ * The page cache takes no larger folio, and a PMD maps none.  Without huge pages
+ * nobody expects large folios of a file: split_folio() says that it has split
+ * them, and madvise() tries that for ever.
+ */
+#define DMAMAP_UNIT_ORDER						\
+	(IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) ?			\
+	 min_t(unsigned int, PMD_ORDER, MAX_PAGECACHE_ORDER) : 0)
 
 #define DMAMAP_PROT	(PROT_READ | PROT_WRITE | PROT_EXEC)
 

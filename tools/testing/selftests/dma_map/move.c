@@ -222,11 +222,12 @@ TEST_F(kept, ksm_does_not_merge_it)
 
 TEST_F(kept, khugepaged_does_not_collapse_it)
 {
-	void *other = ordinary(PMD_SIZE);
 	long scans = number_of(THP "khugepaged/full_scans"), huge = 0;
+	void *other;
 
 	if (!has_huge_pages())
 		SKIP(return, "no huge pages");
+	other = ordinary(PMD_SIZE);
 	ASSERT_NE(MAP_FAILED, other);
 	ASSERT_EQ(0, madvise(self->addr, variant->length, MADV_NOHUGEPAGE));
 	ASSERT_EQ(0, madvise(self->addr, variant->length, MADV_DONTNEED));
@@ -610,11 +611,12 @@ TEST_F(kept, soft_offline_is_eio)
 
 TEST_F(kept, soft_offline_moves_other_memory)
 {
-	void *other = ordinary(MIB);
+	void *other;
 	__u64 before;
 
 	if (!has_migration())
 		SKIP(return, "no page migration");
+	other = ordinary(MIB);
 	ASSERT_NE(MAP_FAILED, other);
 	before = pagemap(other + 8 * PAGE_SIZE);
 	EXPECT_EQ(0, madvise(other + 8 * PAGE_SIZE, PAGE_SIZE,
