@@ -530,6 +530,10 @@ static int madvise_error(const struct op *op)
 	case MADV_POPULATE_WRITE:
 		err = before(op, is_unwritten) < op->nr ? EINVAL : 0;
 		break;
+	case MADV_HUGEPAGE:
+	case MADV_NOHUGEPAGE:
+		err = has_huge_pages() ? 0 : EINVAL;
+		break;
 	case MADV_COLLAPSE:
 		err = -1;
 		break;
