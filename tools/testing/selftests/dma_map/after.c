@@ -1768,6 +1768,7 @@ TEST(cve_2024_0582_mapped_pages_outlive_whoever_made_them)
 {
 	static dma_entry_t other[DMA_TABLE_MAX(LARGEST)];
 	int told[2], go[2], status;
+	long base = charged_pages();
 	pid_t maker, heir;
 	char byte;
 
@@ -1799,6 +1800,7 @@ TEST(cve_2024_0582_mapped_pages_outlive_whoever_made_them)
 	ASSERT_EQ((ssize_t)sizeof(status),
 		  read(told[0], &status, sizeof(status)));
 	EXPECT_EQ(0, status);
+	EXPECT_TRUE(charge_falls_to(base));
 }
 
 /* mremap() copied vm_private_data, which was freed twice */

@@ -982,7 +982,7 @@ TEST(poison_of_a_pinned_page_is_ehwpoison_and_sigbus)
 TEST(poisoned_unit_does_not_come_back_from_a_pin)
 {
 	void *addr = stamped(64 * KIB, MAP_SHARED);
-	struct iovec iov = { addr, PAGE_SIZE };
+	struct iovec iov = { addr + PAGE_SIZE, PAGE_SIZE };
 	__u64 physaddr;
 	int fds[2];
 
