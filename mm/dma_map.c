@@ -380,6 +380,11 @@ static struct page *dmamap_alloc_block(const struct dmamap_request *req,
 		gfp |= __GFP_RETRY_MAYFAIL;
 
 	page = alloc_pages(gfp, order);
+	if (!page && gfp & __GFP_DIRECT_RECLAIM) {
+		/* Reclaim that finds nothing leaves each CPU what it keeps */
+		drain_all_pages(NULL);
+		page = alloc_pages(gfp & ~__GFP_RECLAIM, order);
+	}
 	if (!page)
 		return NULL;
 

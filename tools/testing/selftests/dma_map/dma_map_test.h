@@ -31,6 +31,7 @@
 
 #define KIB			1024UL
 #define MIB			(1024 * KIB)
+#define LIMIT			(16 * MIB)	/* of MAP_LIMITED */
 #define PAGE_SIZE		(4 * KIB)
 #define PMD_SIZE		(2 * MIB)
 #define RW			(PROT_READ | PROT_WRITE)

@@ -10,7 +10,6 @@
 #include "../kselftest_harness.h"
 #include "dma_map_test.h"
 
-#define LIMIT		(16 * MIB)
 #define LIMIT_PAGES	(LIMIT / PAGE_SIZE)
 
 /* What no table of a buffer has in it: the entries that were not filled */
@@ -381,12 +380,14 @@ TEST_F(impossible, is_enomem_and_holds_nothing)
  * All of the memory below the limit, page by page
  */
 
+struct low_page {
+	void *addr;
+	__u64 phys;
+};
+
 FIXTURE(exhausted)
 {
-	struct {
-		void *addr;
-		__u64 phys;
-	} page[LIMIT_PAGES];
+	struct low_page page[LIMIT_PAGES];
 	size_t nr;
 	long free;
 };
@@ -446,21 +447,51 @@ TEST_F_TIMEOUT(exhausted, comes_back_whole, 150)
 				   MAP_SHARED | MAP_LIMITED, table));
 }
 
+static bool run_on(int cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	return !sched_setaffinity(0, sizeof(cpus), &cpus);
+}
+
 /*
  * Hardly more than every second page is free then (the allocator keeps a few
- * back), so that the table is longer than a page itself.
+ * back), so that tables are long.  Returns how many.
  */
-TEST_F_TIMEOUT(exhausted, scattered_memory_is_told_in_a_long_table, 150)
+static size_t free_every_second(const struct low_page *page, size_t nr)
 {
-	size_t freed = 0, nr, length;
-	void *addr;
+	size_t freed = 0;
 
-	for (size_t i = 0; i < self->nr; i++) {
-		if (self->page[i].phys / PAGE_SIZE % 2)
+	for (size_t i = 0; i < nr; i++) {
+		if (page[i].phys / PAGE_SIZE % 2)
 			continue;
-		munmap(self->page[i].addr, PAGE_SIZE);
+		munmap(page[i].addr, PAGE_SIZE);
 		freed++;
 	}
+	return freed;
+}
+
+/* A CPU that frees pages keeps some for itself */
+TEST_F_TIMEOUT(exhausted, what_another_cpu_keeps_is_free_memory, 150)
+{
+	size_t freed;
+
+	ASSERT_TRUE(run_on(1));
+	freed = free_every_second(self->page, self->nr);
+	ASSERT_TRUE(run_on(0));
+	ASSERT_LT(1200, freed);
+	EXPECT_EQ(0, dma_map_errno(NULL, (freed - 16) * PAGE_SIZE, RW,
+				   MAP_SHARED | MAP_LIMITED, table));
+}
+
+TEST_F_TIMEOUT(exhausted, scattered_memory_is_told_in_a_long_table, 150)
+{
+	size_t freed = free_every_second(self->page, self->nr);
+	size_t length, nr;
+	void *addr;
+
 	ASSERT_LT(1200, freed);
 
 	/* Some of them may have found another owner meanwhile */
@@ -522,12 +553,8 @@ FIXTURE_VARIANT_ADD(recycled, from_dma_map)
 
 FIXTURE_SETUP(recycled)
 {
-	cpu_set_t cpus;
-
 	/* Each node has memory of its own to give out */
-	CPU_ZERO(&cpus);
-	CPU_SET(0, &cpus);
-	ASSERT_EQ(0, sched_setaffinity(0, sizeof(cpus), &cpus));
+	ASSERT_TRUE(run_on(0));
 	/* Twice, for what addresses the machine leaves out */
 	nr_pfns = 2 * total_pages();
 	owned = mmap(NULL, nr_pfns, RW,
