@@ -722,8 +722,12 @@ static const int accepted[] = {
  */
 static int unexpected(void *addr, int flags)
 {
-	int error = dma_map_errno(addr, 2 * PAGE_SIZE, RW, flags, table);
+	const size_t length = 2 * PAGE_SIZE;
+	int error = dma_map_errno(addr, length, RW, flags, table);
 
+	if (!error && flags & MAP_LIMITED &&
+	    highest(table, entries(table, length)) >= LIMIT)
+		error = ERANGE;
 	return error == ENOMEM && lacks_memory_for(flags) ? 0 : error;
 }
 
