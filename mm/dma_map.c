@@ -21,6 +21,7 @@
 #include <linux/fs.h>
 #include <linux/highmem.h>
 #include <linux/memcontrol.h>
+#include <linux/mempolicy.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/mount.h>
@@ -469,10 +470,29 @@ static void dmamap_close(struct vm_area_struct *vma)
 			  vma->vm_pgoff + vma_pages(vma) - 1);
 }
 
+#ifdef CONFIG_NUMA
+/* The default one, not the task's, which NUMA balancing may go by */
+static struct mempolicy dmamap_policy = {
+	.refcnt	= ATOMIC_INIT(1),
+	.mode	= MPOL_LOCAL,
+};
+
+/* Else pages would be unmapped, again and again, to see who uses them */
+static struct mempolicy *dmamap_get_policy(struct vm_area_struct *vma,
+					   unsigned long addr, pgoff_t *ilx)
+{
+	*ilx = 0;
+	return vma->vm_policy ?: &dmamap_policy;
+}
+#endif
+
 static const struct vm_operations_struct dmamap_vm_ops = {
 	.close		= dmamap_close,
 	.fault		= dmamap_fault,
 	.map_pages	= filemap_map_pages,
+#ifdef CONFIG_NUMA
+	.get_policy	= dmamap_get_policy,
+#endif
 };
 
 static int dmamap_mmap(struct file *file, struct vm_area_struct *vma)
