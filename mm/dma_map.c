@@ -13,6 +13,7 @@
 #include <linux/anon_inodes.h>
 #include <linux/cc_platform.h>
 #include <linux/compat.h>
+#include <linux/cpuset.h>
 #include <linux/cred.h>
 #include <linux/dma-mapping.h>
 #include <linux/dma_map.h>
@@ -20,15 +21,20 @@
 #include <linux/file.h>
 #include <linux/fs.h>
 #include <linux/highmem.h>
+#include <linux/kasan.h>
 #include <linux/memcontrol.h>
+#include <linux/memory_hotplug.h>
 #include <linux/mempolicy.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/mount.h>
+#include <linux/mutex.h>
+#include <linux/page-isolation.h>
 #include <linux/page_owner.h>
 #include <linux/pagemap.h>
 #include <linux/pagevec.h>
 #include <linux/pgalloc.h>
+#include <linux/pgalloc_tag.h>
 #include <linux/pseudo_fs.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -36,6 +42,7 @@
 #include <linux/security.h>
 #include <linux/seq_file.h>
 #include <linux/slab.h>
+#include <linux/swap.h>
 #include <linux/syscalls.h>
 #include <linux/uaccess.h>
 #include <linux/userfaultfd_k.h>
@@ -73,7 +80,8 @@
 	 MAP_CONTIGUOUS | MAP_LIMITED)
 
 /**
- * struct dmamap - a buffer, the i_private of its inode
+ * struct dmamap - a buffer
+ * @inode: of its file
  * @user: whose RLIMIT_MEMLOCK is charged
  * @nr_charged: pages charged to @user that no unit has taken over yet
  * @vm_flags: VM_DONTCOPY for MAP_PRIVATE, or 0
@@ -81,6 +89,7 @@
  *		them again: units are kept until the file goes
  */
 struct dmamap {
+	struct inode		inode;
 	struct user_struct	*user;
 	unsigned long		nr_charged;
 	vm_flags_t		vm_flags;
@@ -97,6 +106,12 @@ struct dmamap_request {
 };
 
 static struct vfsmount *dmamap_mnt __ro_after_init;
+static struct kmem_cache *dmamap_cache __ro_after_init;
+
+static struct dmamap *dmamap_of(struct inode *inode)
+{
+	return container_of(inode, struct dmamap, inode);
+}
 
 /* How often to look whether pinned units are pinned no more, in jiffies */
 #define DMAMAP_REAP_INTERVAL	(HZ / 10)
@@ -146,9 +161,27 @@ static void dmamap_account(struct folio *folio, long nr_pages)
 	mod_node_page_state(folio_pgdat(folio), NR_DMA_MAP, nr_pages);
 }
 
+/* Has any page of the machine turned bad, whoever had it? */
+static bool dmamap_any_poisoned __read_mostly;
+
+/**
+ * dmamap_expect_poison - a page is about to be marked as bad
+ *
+ * From here on units are looked at page by page when they come and go.
+ */
+void dmamap_expect_poison(void)
+{
+	WRITE_ONCE(dmamap_any_poisoned, true);
+}
+
 static bool dmamap_unit_poisoned(struct folio *folio)
 {
 	long i;
+
+	if (!folio_test_large(folio))
+		return PageHWPoison(&folio->page);
+	if (!READ_ONCE(dmamap_any_poisoned))
+		return false;
 
 	for (i = 0; i < folio_nr_pages(folio); i++)
 		if (PageHWPoison(folio_page(folio, i)))
@@ -217,7 +250,7 @@ static void dmamap_reap(struct work_struct *work)
 static bool dmamap_unit_needed(struct inode *inode, struct folio *folio)
 {
 	struct address_space *mapping = inode->i_mapping;
-	struct dmamap *buf = inode->i_private;
+	struct dmamap *buf = dmamap_of(inode);
 	bool needed;
 
 	i_mmap_lock_read(mapping);
@@ -234,7 +267,7 @@ static bool dmamap_unit_needed(struct inode *inode, struct folio *folio)
  */
 static void dmamap_drop_unit(struct inode *inode, struct folio *folio)
 {
-	struct dmamap *buf = inode->i_private;
+	struct dmamap *buf = dmamap_of(inode);
 
 	folio_lock(folio);
 	if (!folio->mapping || dmamap_unit_needed(inode, folio)) {
@@ -258,7 +291,8 @@ static void dmamap_drop_range(struct inode *inode, pgoff_t start, pgoff_t end)
 	unsigned int i;
 
 	folio_batch_init(&fbatch);
-	while (filemap_get_folios(inode->i_mapping, &start, end, &fbatch)) {
+	while (start <= end &&
+	       filemap_get_folios(inode->i_mapping, &start, end, &fbatch)) {
 		for (i = 0; i < folio_batch_count(&fbatch); i++)
 			dmamap_drop_unit(inode, fbatch.folios[i]);
 		folios_put(&fbatch);
@@ -268,10 +302,12 @@ static void dmamap_drop_range(struct inode *inode, pgoff_t start, pgoff_t end)
 
 static void dmamap_clear_unit(struct folio *folio)
 {
-	long i;
+	void *addr = kasan_reset_tag(folio_address(folio));
+	void *end = addr + folio_size(folio);
 
-	for (i = 0; i < folio_nr_pages(folio); i++)
-		clear_highpage(folio_page(folio, i));
+	/* Never in highmem, and nobody else's yet: clear_page() is all it takes */
+	for (; addr < end; addr += PAGE_SIZE)
+		clear_page(addr);
 	flush_dcache_folio(folio);
 }
 
@@ -280,7 +316,7 @@ static int dmamap_add_unit(struct inode *inode, struct page *page,
 			   unsigned int order, pgoff_t index)
 {
 	const gfp_t gfp = GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
-	struct dmamap *buf = inode->i_private;
+	struct dmamap *buf = dmamap_of(inode);
 	struct folio *folio;
 	int err;
 
@@ -361,24 +397,21 @@ static gfp_t dmamap_zone(phys_addr_t limit)
 }
 
 /*
- * A block whose first @nr_pages are below the limit.  Large blocks are taken
- * where they are at hand; the single page that could stand in for them, and the
- * one block that nothing can stand in for, are worth reclaim and compaction.
- * None is worth a reserve, which is where an allocation that may not reclaim
- * would go.
+ * A block whose first @nr_pages are below the limit.  None is worth a reserve,
+ * which is where an allocation that may not reclaim would go.
  */
 static struct page *dmamap_alloc_block(const struct dmamap_request *req,
 				       unsigned int order,
-				       unsigned long nr_pages)
+				       unsigned long nr_pages, bool reclaim)
 {
 	gfp_t gfp = GFP_USER | __GFP_NOWARN | __GFP_NOMEMALLOC |
 		    dmamap_zone(req->limit);
 	struct page *page;
 
-	if (order && !(req->flags & MAP_CONTIGUOUS))
-		gfp &= ~__GFP_RECLAIM;
-	else
+	if (reclaim)
 		gfp |= __GFP_RETRY_MAYFAIL;
+	else
+		gfp &= ~__GFP_RECLAIM;
 
 	page = alloc_pages(gfp, order);
 	if (!page && gfp & __GFP_DIRECT_RECLAIM) {
@@ -397,10 +430,460 @@ static struct page *dmamap_alloc_block(const struct dmamap_request *req,
 	return page;
 }
 
+#ifdef CONFIG_CONTIG_ALLOC
+/*
+ * Contiguous memory where the buddy allocator has none: a window of pages that
+ * are free or can be made so, of all such windows the cheapest.
+ */
+
+/* A window whose pages turned out not to be movable spoils what overlaps it */
+#define DMAMAP_WINDOW_TRIES	8
+
+/* The unit of cost is a clean page of a file, which is dropped; others move */
+#define DMAMAP_MIGRATE_COST	3
+
+/* Of pages that lie side by side, one of so many is looked at for an estimate */
+#define DMAMAP_SAMPLE		8
+
+/* To estimate so many pages takes a quarter of what a unit of cost does */
+#define DMAMAP_LOOK_SHARE	(8 * DMAMAP_SAMPLE)
+
+/* The cost of a pageblock that cannot be had */
+#define DMAMAP_UNUSABLE		U32_MAX
+
+/* Of two who look for a window both would find the same */
+static DEFINE_MUTEX(dmamap_window_lock);
+
+/**
+ * struct dmamap_window - a search for one
+ * @req: what for
+ * @zone: where
+ * @end: the first page of @zone that is not below the limit
+ * @costs: of the pageblocks from @first on; a ring
+ * @nr_blocks: pageblocks of a window.  Of the last not all may be needed, but to
+ *	       isolate a part of one takes that all of it can be moved.
+ * @nr_tried: how many of @tried are set
+ * @tried: where the windows began that could not be had
+ * @first: where the window that is looked at begins
+ * @sum: of its @costs
+ * @exact: up to where these are no estimates
+ * @pfn: where the cheapest one begins
+ * @cost: what that costs
+ */
+struct dmamap_window {
+	const struct dmamap_request	*req;
+	struct zone			*zone;
+	unsigned long			end;
+	u32				*costs;
+	unsigned long			nr_blocks;
+	unsigned int			nr_tried;
+	unsigned long			tried[DMAMAP_WINDOW_TRIES];
+	unsigned long			first;
+	unsigned long			sum;
+	unsigned long			exact;
+	unsigned long			pfn;
+	unsigned long			cost;
+};
+
+/* Memory that is of some other use than to be handed out */
+static bool dmamap_pageblock_usable(struct zone *zone, unsigned long pfn)
+{
+	struct page *page = pfn_to_online_page(pfn);
+	int migratetype;
+
+	if (!page || page_zone(page) != zone)
+		return false;
+	migratetype = get_pageblock_migratetype(page);
+	return !is_migrate_cma(migratetype) &&
+	       !is_migrate_isolate(migratetype) &&
+	       !is_migrate_highatomic(migratetype);
+}
+
+/* What nobody holds is free, or in the middle of what is, or in a pool */
+static bool dmamap_unheld_usable(struct page *page, struct folio *folio)
+{
+	return !PageReserved(page) && !folio_test_hugetlb(folio);
+}
+
+/* Dropped is what reclaim_clean_pages_from_list() drops */
+static u32 dmamap_folio_cost(struct folio *folio)
+{
+	if (!folio_test_lru(folio) && !__folio_test_movable(folio))
+		return DMAMAP_UNUSABLE;
+	if (folio_maybe_dma_pinned(folio))
+		return DMAMAP_UNUSABLE;
+	if (folio_is_file_lru(folio) && !folio_test_dirty(folio) &&
+	    !folio_test_unevictable(folio))
+		return 1;
+	return DMAMAP_MIGRATE_COST;
+}
+
+/*
+ * What it costs to free a pageblock, by looking at one page of each @step.  As
+ * has_unmovable_pages(), this is a guess, without any lock.
+ */
+static u32 dmamap_block_cost(const struct dmamap_window *win,
+			     unsigned long pfn, unsigned long step)
+{
+	const unsigned long end = pfn + pageblock_nr_pages;
+	u32 cost = 0, one;
+	struct folio *folio;
+	struct page *page;
+	unsigned long nr;
+
+	if (!dmamap_pageblock_usable(win->zone, pfn))
+		return DMAMAP_UNUSABLE;
+
+	for (; pfn < end; pfn += max(nr, step)) {
+		page = pfn_to_page(pfn);
+		folio = page_folio(page);
+		nr = 1;
+		if (PageBuddy(page)) {
+			nr = 1UL << min_t(unsigned long, MAX_PAGE_ORDER,
+					  buddy_order_unsafe(page));
+			continue;
+		}
+		if (!folio_try_get(folio)) {
+			if (!dmamap_unheld_usable(page, folio))
+				return DMAMAP_UNUSABLE;
+			continue;
+		}
+		if (page_folio(page) == folio) {
+			nr = folio_nr_pages(folio) -
+			     folio_page_idx(folio, page);
+			one = dmamap_folio_cost(folio);
+		} else {
+			one = DMAMAP_UNUSABLE;
+		}
+		folio_put(folio);
+		if (one == DMAMAP_UNUSABLE)
+			return one;
+		nr = min(nr, end - pfn);
+		cost += max(nr, step) * one;
+	}
+	return cost;
+}
+
+static bool dmamap_window_tried(const struct dmamap_window *win,
+				unsigned long pfn)
+{
+	unsigned int i;
+
+	for (i = 0; i < win->nr_tried; i++)
+		if (abs_diff(win->tried[i], pfn) < win->req->nr_pages)
+			return true;
+	return false;
+}
+
+static u32 *dmamap_slot(const struct dmamap_window *win, unsigned long pfn)
+{
+	return &win->costs[pfn / pageblock_nr_pages % win->nr_blocks];
+}
+
+/* Moves the window on to the pageblock at @pfn, past what cannot be had */
+static void dmamap_slide(struct dmamap_window *win, unsigned long pfn)
+{
+	u32 cost = dmamap_block_cost(win, pfn, DMAMAP_SAMPLE);
+
+	if (cost == DMAMAP_UNUSABLE) {
+		win->first = pfn + pageblock_nr_pages;
+		win->sum = 0;
+		return;
+	}
+	if (pfn == win->first + win->nr_blocks * pageblock_nr_pages) {
+		win->sum -= *dmamap_slot(win, win->first);
+		win->first += pageblock_nr_pages;
+	}
+	*dmamap_slot(win, pfn) = cost;
+	win->sum += cost;
+}
+
+/* Has no more estimates in the window, whose last pageblock is at @pfn */
+static void dmamap_measure(struct dmamap_window *win, unsigned long pfn)
+{
+	unsigned long at;
+	u32 cost;
+
+	for (at = max(win->first, win->exact); at <= pfn;
+	     at += pageblock_nr_pages) {
+		if (fatal_signal_pending(current))
+			return;
+		cond_resched();
+
+		cost = dmamap_block_cost(win, at, 1);
+		if (cost != DMAMAP_UNUSABLE) {
+			win->sum += cost;
+			win->sum -= *dmamap_slot(win, at);
+			*dmamap_slot(win, at) = cost;
+			continue;
+		}
+		for (; win->first <= at; win->first += pageblock_nr_pages)
+			win->sum -= *dmamap_slot(win, win->first);
+	}
+	win->exact = pfn + pageblock_nr_pages;
+}
+
+/* Is the window, whose last pageblock is at @pfn, cheaper than what there was? */
+static bool dmamap_window_better(const struct dmamap_window *win,
+				 unsigned long pfn)
+{
+	return pfn == win->first + (win->nr_blocks - 1) * pageblock_nr_pages &&
+	       win->sum < win->cost &&
+	       !dmamap_window_tried(win, win->first);
+}
+
+/*
+ * Finds the cheapest window of a zone, unless to go on looking has cost a
+ * quarter of what the best so far does.
+ */
+static int dmamap_find_window(struct dmamap_window *win)
+{
+	unsigned long pfn, looked = 0;
+
+	win->end = min_t(phys_addr_t, zone_end_pfn(win->zone),
+			 PHYS_PFN(win->req->limit) + 1);
+	win->end = ALIGN_DOWN(win->end, pageblock_nr_pages);
+	win->first = ALIGN(win->zone->zone_start_pfn, pageblock_nr_pages);
+	win->sum = 0;
+	win->exact = 0;
+	win->cost = ULONG_MAX;
+	for (pfn = win->first; pfn < win->end && win->cost;
+	     pfn += pageblock_nr_pages) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+
+		dmamap_slide(win, pfn);
+		looked += pageblock_nr_pages;
+		if (dmamap_window_better(win, pfn))
+			dmamap_measure(win, pfn);
+		if (dmamap_window_better(win, pfn)) {
+			win->pfn = win->first;
+			win->cost = win->sum;
+			looked = 0;
+		}
+		if (win->cost < looked / DMAMAP_LOOK_SHARE)
+			break;
+	}
+	return win->cost == ULONG_MAX ? -ENOMEM : 0;
+}
+
+/*
+ * Is there so much in the zone that is free or can be made so, and room for what
+ * has to go elsewhere?  To find out by trying would move and drop much for
+ * nothing.
+ */
+static bool dmamap_room_in(struct zone *zone, unsigned long nr_pages, gfp_t gfp)
+{
+	unsigned long room = global_zone_page_state(NR_FREE_PAGES) +
+			     global_node_page_state(NR_INACTIVE_FILE) +
+			     global_node_page_state(NR_ACTIVE_FILE);
+	unsigned long nr = zone_page_state(zone, NR_FREE_PAGES) +
+			   zone_page_state(zone, NR_ZONE_INACTIVE_FILE) +
+			   zone_page_state(zone, NR_ZONE_ACTIVE_FILE) +
+			   zone_page_state(zone, NR_ZONE_INACTIVE_ANON) +
+			   zone_page_state(zone, NR_ZONE_ACTIVE_ANON);
+
+	if (get_nr_swap_pages() > 0)
+		room += global_node_page_state(NR_INACTIVE_ANON) +
+			global_node_page_state(NR_ACTIVE_ANON);
+	return room >= nr_pages + totalreserve_pages &&
+	       nr >= nr_pages + min_wmark_pages(zone) +
+		     zone->lowmem_reserve[gfp_zone(gfp)];
+}
+
+static int dmamap_take_window(struct dmamap_window *win, gfp_t gfp)
+{
+	int err;
+
+	while (win->nr_tried < DMAMAP_WINDOW_TRIES) {
+		err = dmamap_find_window(win);
+		if (err)
+			return err;
+		err = alloc_contig_range(win->pfn,
+					 win->pfn + win->req->nr_pages,
+					 MIGRATE_MOVABLE, gfp);
+		if (!err)
+			return 0;
+		win->tried[win->nr_tried++] = win->pfn;
+	}
+	return -ENOMEM;
+}
+
+/*
+ * The nodes that the caller's policy allows, and that to begin with.  As in
+ * policy_nodemask(), it says nothing of the lower zones.
+ */
+static int dmamap_policy_node(gfp_t gfp, nodemask_t **nodemask)
+{
+	*nodemask = NULL;
+#ifdef CONFIG_NUMA
+	if (current->mempolicy && current->mempolicy->mode == MPOL_BIND &&
+	    apply_policy_zone(current->mempolicy, gfp_zone(gfp)) &&
+	    cpuset_nodemask_valid_mems_allowed(&current->mempolicy->nodes))
+		*nodemask = &current->mempolicy->nodes;
+	return mempolicy_slab_node();
+#else
+	return numa_node_id();
+#endif
+}
+
+static int dmamap_search_zones(struct dmamap_window *win, gfp_t gfp)
+{
+	nodemask_t *nodemask;
+	int nid = dmamap_policy_node(gfp, &nodemask);
+	struct zoneref *z;
+	struct zone *zone;
+	int err = -ENOMEM;
+
+	for_each_zone_zonelist_nodemask(zone, z, node_zonelist(nid, gfp),
+					gfp_zone(gfp), nodemask) {
+		if (!cpuset_zone_allowed(zone, gfp) ||
+		    !dmamap_room_in(zone, win->req->nr_pages, gfp))
+			continue;
+		win->zone = zone;
+		win->nr_tried = 0;
+		err = dmamap_take_window(win, gfp);
+		if (err != -ENOMEM)
+			break;
+	}
+	return err;
+}
+
+static int dmamap_search(struct dmamap_window *win, gfp_t gfp)
+{
+	int err;
+
+	if (mutex_lock_killable(&dmamap_window_lock))
+		return -EINTR;
+	/* What is about to get on the LRU can be moved, but nobody sees it */
+	lru_add_drain_all();
+	/* Memory that is there must be so when it is taken, too */
+	get_online_mems();
+	err = dmamap_search_zones(win, gfp);
+	put_online_mems();
+	mutex_unlock(&dmamap_window_lock);
+	return err;
+}
+
+/*
+ * Finds a window that begins where a pageblock does, so that units of PMD_SIZE
+ * fit, and takes it.  Return: its first page, with a reference to each.
+ */
+static struct page *dmamap_alloc_window(const struct dmamap_request *req)
+{
+	const gfp_t gfp = GFP_USER | __GFP_NOWARN | dmamap_zone(req->limit);
+	struct dmamap_window win = {
+		.req		= req,
+		.nr_blocks	= DIV_ROUND_UP(req->nr_pages,
+					       pageblock_nr_pages),
+	};
+	int err;
+
+	win.costs = kvmalloc_array(win.nr_blocks, sizeof(*win.costs),
+				   GFP_KERNEL | __GFP_NOWARN |
+				   __GFP_RETRY_MAYFAIL);
+	if (!win.costs)
+		return ERR_PTR(-ENOMEM);
+	err = dmamap_search(&win, gfp);
+	kvfree(win.costs);
+	return err ? ERR_PTR(err) : pfn_to_page(win.pfn);
+}
+
+/* Makes one block of single pages, unless somebody looks at one of them */
+static bool dmamap_join_pages(struct page *page, unsigned int order)
+{
+	unsigned long i;
+
+	for (i = 1; i < 1UL << order; i++)
+		if (!page_ref_freeze(page + i, 1))
+			goto unfreeze;
+	/* The pages are accounted for by the first one, from now on */
+	for (i = 1; i < 1UL << order; i++)
+		pgalloc_tag_sub(page + i, 0);
+	return true;
+
+unfreeze:
+	while (--i)
+		page_ref_unfreeze(page + i, 1);
+	return false;
+}
+
+/* Consumes the pages, also when it fails */
+static int dmamap_add_window(struct inode *inode, struct page *page,
+			     unsigned long nr_pages)
+{
+	unsigned long pfn = page_to_pfn(page);
+	unsigned long index = 0;
+	unsigned int order;
+	int err = 0;
+
+	while (index < nr_pages && !err) {
+		order = min_t(unsigned int, ilog2(nr_pages - index),
+			      __ffs((pfn + index) | index |
+				    1UL << DMAMAP_UNIT_ORDER));
+		page = pfn_to_page(pfn + index);
+		if (!dmamap_join_pages(page, order))
+			order = 0;
+		err = dmamap_add_unit(inode, page, order, index);
+		index += 1UL << order;
+		if (fatal_signal_pending(current))
+			err = -EINTR;
+		cond_resched();
+	}
+	for (; index < nr_pages; index++) {
+		__free_page(pfn_to_page(pfn + index));
+		cond_resched();
+	}
+	return err;
+}
+#else
+static struct page *dmamap_alloc_window(const struct dmamap_request *req)
+{
+	return ERR_PTR(-ENOMEM);
+}
+
+static int dmamap_add_window(struct inode *inode, struct page *page,
+			     unsigned long nr_pages)
+{
+	return -ENOMEM;
+}
+#endif
+
+/*
+ * One block, or else one window.  What the allocator could make of a small block
+ * is cheap; for a large one it would reclaim and compact in the dark, so that
+ * this comes last.
+ */
+static int dmamap_fill_contiguous(struct inode *inode,
+				  const struct dmamap_request *req)
+{
+	const unsigned int order = order_base_2(req->nr_pages);
+	struct page *page = NULL;
+
+	if (order <= MAX_PAGE_ORDER)
+		page = dmamap_alloc_block(req, order, req->nr_pages,
+					  order <= PAGE_ALLOC_COSTLY_ORDER);
+	if (page)
+		return dmamap_add_block(inode, page, order, req->nr_pages, 0);
+
+	page = dmamap_alloc_window(req);
+	if (!IS_ERR(page))
+		return dmamap_add_window(inode, page, req->nr_pages);
+
+	if (page != ERR_PTR(-ENOMEM) || order > MAX_PAGE_ORDER)
+		return PTR_ERR(page);
+	page = dmamap_alloc_block(req, order, req->nr_pages, true);
+	if (!page)
+		return -ENOMEM;
+	return dmamap_add_block(inode, page, order, req->nr_pages, 0);
+}
+
 /*
  * Fills the buffer, largest blocks first: orders only ever fall, so that each
  * block begins at an index that is a multiple of its size, as the page cache
- * and PMD mappings want it.
+ * and PMD mappings want it.  Large blocks are taken where they are at hand; the
+ * single page that could stand in for them is worth reclaim.
  */
 static int dmamap_fill(struct inode *inode, const struct dmamap_request *req)
 {
@@ -410,9 +893,8 @@ static int dmamap_fill(struct inode *inode, const struct dmamap_request *req)
 	struct page *page;
 	int err;
 
-	if (req->flags & MAP_CONTIGUOUS &&
-	    req->nr_pages > MAX_ORDER_NR_PAGES)
-		return -ENOMEM;
+	if (req->flags & MAP_CONTIGUOUS)
+		return dmamap_fill_contiguous(inode, req);
 
 	while (index < req->nr_pages) {
 		if (fatal_signal_pending(current))
@@ -423,9 +905,9 @@ static int dmamap_fill(struct inode *inode, const struct dmamap_request *req)
 		order = min_t(unsigned int, order, order_base_2(nr_pages));
 		nr_pages = min(nr_pages, 1UL << order);
 
-		page = dmamap_alloc_block(req, order, nr_pages);
+		page = dmamap_alloc_block(req, order, nr_pages, !order);
 		if (!page) {
-			if (!order || req->flags & MAP_CONTIGUOUS)
+			if (!order)
 				return -ENOMEM;
 			order--;
 			continue;
@@ -497,7 +979,7 @@ static const struct vm_operations_struct dmamap_vm_ops = {
 
 static int dmamap_mmap(struct file *file, struct vm_area_struct *vma)
 {
-	struct dmamap *buf = file_inode(file)->i_private;
+	struct dmamap *buf = dmamap_of(file_inode(file));
 
 	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP | buf->vm_flags);
 	vma->vm_ops = &dmamap_vm_ops;
@@ -533,7 +1015,7 @@ static int dmamap_check_remap(struct file *file, unsigned long addr,
 			      unsigned long len, unsigned long pgoff)
 {
 	struct inode *inode = file_inode(file);
-	struct dmamap *buf = inode->i_private;
+	struct dmamap *buf = dmamap_of(inode);
 	struct vm_area_struct *vma;
 
 	vma = find_vma_intersection(current->mm, addr, addr + len);
@@ -620,20 +1102,44 @@ bool dmamap_folio(const struct folio *folio)
 /* Units are still here if they were never mapped, or rearranged */
 static void dmamap_evict_inode(struct inode *inode)
 {
-	struct dmamap *buf = inode->i_private;
+	struct dmamap *buf = dmamap_of(inode);
 
-	if (buf) {
+	if (buf->user) {
 		WRITE_ONCE(buf->rearranged, false);
 		dmamap_drop_range(inode, 0, ULONG_MAX);
 		dmamap_uncharge(buf->user, buf->nr_charged);
 		free_uid(buf->user);
-		kfree(buf);
 	}
 	truncate_inode_pages_final(&inode->i_data);
 	clear_inode(inode);
 }
 
+static struct inode *dmamap_alloc_inode(struct super_block *sb)
+{
+	struct dmamap *buf = alloc_inode_sb(sb, dmamap_cache, GFP_KERNEL);
+
+	if (!buf)
+		return NULL;
+	buf->user = NULL;
+	buf->nr_charged = 0;
+	buf->vm_flags = 0;
+	buf->rearranged = false;
+	return &buf->inode;
+}
+
+static void dmamap_free_inode(struct inode *inode)
+{
+	kmem_cache_free(dmamap_cache, dmamap_of(inode));
+}
+
+static void dmamap_init_once(void *buf)
+{
+	inode_init_once(&((struct dmamap *)buf)->inode);
+}
+
 static const struct super_operations dmamap_super_ops = {
+	.alloc_inode	= dmamap_alloc_inode,
+	.free_inode	= dmamap_free_inode,
 	.statfs		= simple_statfs,
 	.evict_inode	= dmamap_evict_inode,
 };
@@ -649,28 +1155,25 @@ static const struct dentry_operations dmamap_dentry_ops = {
 };
 
 /* Takes over the charge of the buffer, whatever becomes of it */
-static struct inode *dmamap_alloc_inode(const struct dmamap_request *req,
-					struct user_struct *user)
+static struct inode *dmamap_new_inode(const struct dmamap_request *req,
+				      struct user_struct *user)
 {
-	struct dmamap *buf;
 	struct inode *inode;
+	struct dmamap *buf;
 
-	buf = kzalloc(sizeof(*buf), GFP_KERNEL_ACCOUNT);
-	if (!buf) {
-		inode = ERR_PTR(-ENOMEM);
-		goto err_uncharge;
-	}
 	inode = anon_inode_make_secure_inode(dmamap_mnt->mnt_sb, "[dma_map]",
 					     NULL);
-	if (IS_ERR(inode))
-		goto err_free_buf;
+	if (IS_ERR(inode)) {
+		dmamap_uncharge(user, req->nr_pages);
+		return inode;
+	}
 
+	buf = dmamap_of(inode);
 	buf->user = get_uid(user);
 	buf->nr_charged = req->nr_pages;
 	if ((req->flags & MAP_TYPE) == MAP_PRIVATE)
 		buf->vm_flags = VM_DONTCOPY;
 
-	inode->i_private = buf;
 	inode->i_mapping->a_ops = &dmamap_aops;
 	mapping_set_large_folios(inode->i_mapping);
 	/*
@@ -678,12 +1181,6 @@ static struct inode *dmamap_alloc_inode(const struct dmamap_request *req,
 	 * ends where the file ends for one that reaches beyond it.
 	 */
 	i_size_write(inode, PFN_PHYS((loff_t)req->nr_pages + 1));
-	return inode;
-
-err_free_buf:
-	kfree(buf);
-err_uncharge:
-	dmamap_uncharge(user, req->nr_pages);
 	return inode;
 }
 
@@ -694,7 +1191,7 @@ static struct file *dmamap_create(const struct dmamap_request *req,
 	struct file *file;
 	int err;
 
-	inode = dmamap_alloc_inode(req, user);
+	inode = dmamap_new_inode(req, user);
 	if (IS_ERR(inode))
 		return ERR_CAST(inode);
 
@@ -730,21 +1227,24 @@ static int dmamap_walk_runs(struct address_space *mapping, pgoff_t first,
 {
 	phys_addr_t start = 0, end = 0;
 	struct folio *folio;
-	unsigned long index;
+	pgoff_t from, to;
 	int err;
 
-	xa_for_each_range(&mapping->i_pages, index, folio, first, last) {
-		pgoff_t from = max(first, folio->index);
-		pgoff_t to = min(last, folio_next_index(folio) - 1);
-		phys_addr_t phys = PFN_PHYS(folio_pfn(folio) + from -
-					    folio->index);
+	for (from = first; from <= last; from = to + 1) {
+		phys_addr_t phys;
+
+		cond_resched();
+		folio = xa_load(&mapping->i_pages, from);
+		if (WARN_ON_ONCE(!folio))
+			return -EFAULT;
+		to = min(last, folio_next_index(folio) - 1);
+		phys = PFN_PHYS(folio_pfn(folio) + from - folio->index);
 
 		if (phys != end || !end) {
 			if (end) {
 				err = put(arg, start, end);
 				if (err)
 					return err;
-				cond_resched();
 			}
 			start = phys;
 			end = phys;
@@ -1085,6 +1585,9 @@ static struct file_system_type dmamap_fs = {
 
 static int __init dmamap_init(void)
 {
+	dmamap_cache = kmem_cache_create("dma_map", sizeof(struct dmamap), 0,
+					 SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT |
+					 SLAB_PANIC, dmamap_init_once);
 	dmamap_mnt = kern_mount(&dmamap_fs);
 	if (IS_ERR(dmamap_mnt))
 		panic("dma_map: cannot mount: %ld\n", PTR_ERR(dmamap_mnt));

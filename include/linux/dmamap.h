@@ -15,6 +15,7 @@ struct vm_area_struct;
 bool dmamap_active(void);
 bool dmamap_folio(const struct folio *folio);
 bool dmamap_vma(const struct vm_area_struct *vma);
+void dmamap_expect_poison(void);
 void dmamap_show_entries(struct seq_file *m, struct vm_area_struct *vma);
 #else
 static inline bool dmamap_active(void)
@@ -25,6 +26,10 @@ static inline bool dmamap_active(void)
 static inline bool dmamap_folio(const struct folio *folio)
 {
 	return false;
+}
+
+static inline void dmamap_expect_poison(void)
+{
 }
 #endif
 
