@@ -213,6 +213,18 @@ static bool setup_huge(struct buffer *buf)
 	return buf->addr != MAP_FAILED && look_up(buf->addr, buf->length);
 }
 
+/* What has no memory before it is touched is touched for it, as a driver would */
+static bool map_file(struct buffer *buf)
+{
+	buf->addr = mmap(NULL, buf->length, RW, MAP_SHARED, buf->fd, 0);
+	if (buf->addr == MAP_FAILED) {
+		close(buf->fd);
+		return false;
+	}
+	touch(buf->addr, buf->length);
+	return true;
+}
+
 static bool setup_heap(struct buffer *buf, const char *heap)
 {
 	struct dma_heap_allocation_data data = {
@@ -228,13 +240,7 @@ static bool setup_heap(struct buffer *buf, const char *heap)
 	if (err)
 		return false;
 	buf->fd = data.fd;
-	buf->addr = mmap(NULL, buf->length, RW, MAP_SHARED, buf->fd, 0);
-	if (buf->addr == MAP_FAILED) {
-		close(buf->fd);
-		return false;
-	}
-	touch(buf->addr, buf->length);
-	return true;
+	return map_file(buf);
 }
 
 static bool setup_system_heap(struct buffer *buf)
@@ -252,15 +258,11 @@ static bool setup_secret(struct buffer *buf)
 	buf->fd = syscall(__NR_memfd_secret, O_CLOEXEC);
 	if (buf->fd < 0)
 		return false;
-	buf->addr = MAP_FAILED;
-	if (!ftruncate(buf->fd, buf->length))
-		buf->addr = mmap(NULL, buf->length, RW, MAP_SHARED, buf->fd, 0);
-	if (buf->addr == MAP_FAILED) {
+	if (ftruncate(buf->fd, buf->length)) {
 		close(buf->fd);
 		return false;
 	}
-	touch(buf->addr, buf->length);
-	return true;
+	return map_file(buf);
 }
 
 /*

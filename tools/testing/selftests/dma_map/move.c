@@ -563,6 +563,22 @@ TEST_F(numa, mbind_of_a_part_leaves_it_behind)
 	EXPECT_EQ(self->node, node_of(self->addr + PAGE_SIZE));
 }
 
+static int policy_of(void *addr)
+{
+	int mode = -1;
+
+	return syscall(__NR_get_mempolicy, &mode, NULL, 0UL, addr,
+		       MPOL_F_ADDR) ? -1 : mode;
+}
+
+/* Not the task's, which NUMA balancing may go by */
+TEST_F(numa, policy_is_local_until_mbind_sets_another)
+{
+	EXPECT_EQ(MPOL_LOCAL, policy_of(self->addr));
+	ASSERT_EQ(0, bind_to(self->addr, variant->length, self->node, 0));
+	EXPECT_EQ(MPOL_BIND, policy_of(self->addr));
+}
+
 #define BALANCING	"/sys/kernel/debug/sched/numa_balancing/"
 
 static bool balance_eagerly(void)
