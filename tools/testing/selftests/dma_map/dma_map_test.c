@@ -699,12 +699,17 @@ long memcg_slack(void)
 	return 64 * sysconf(_SC_NPROCESSORS_ONLN) + 64;
 }
 
-/* Whether a group comes down to @pages, which may take it a moment */
+/*
+ * Whether a group comes down to @pages, which may take it a moment.  What KASAN
+ * keeps of freed objects is charged until their caches are shrunk.
+ */
 bool group_falls_to(const char *group, long pages)
 {
 	for (int i = 0; i < SETTLE_TRIES; i++) {
 		if (group_pages(group) <= pages + memcg_slack())
 			return true;
+		if (i % 10 == 9)
+			shrink_slabs();
 		usleep(10000);
 	}
 	return false;
