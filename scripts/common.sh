@@ -99,6 +99,28 @@ pristine_copy() (
 	done
 )
 
+# device_options DEVICE FILE: what a guest is to have for the driver of that name,
+# as options of QEMU; size, of the FILE that is its disk, if it is one; and which
+# tests show the most, if not all do.
+device_options() {
+	size=
+	shows=
+	drive="format=raw,file=$2"
+	case $1 in
+	floppy) size=1440K; shows=is_read_whole
+		options="-drive if=floppy,$drive" ;;
+	nvme) size=16M; shows="is_read_whole one_page_is_a_pattern_of_the_disk"
+		options="-drive if=none,id=disk,$drive -device nvme,serial=1998,drive=disk" ;;
+	clients) size=4M; options="-drive if=virtio,$drive" ;;
+	edu) options="-device edu"
+		shows="gives_back_what_it_was_given interrupt_tells_the_end" ;;
+	nic) options="-netdev user,id=net -device e1000,netdev=net" ;;
+	vfio) options="-machine q35,kernel-irqchip=split -device intel-iommu,intremap=on -device edu"
+		shows="physical_address_is_blocked mapped_address_works large_chunks_become_large_pages" ;;
+	*) die "no device $1; there is: floppy nvme clients edu nic vfio" ;;
+	esac
+}
+
 # complaints CONSOLE: what a guest's kernel found wrong with itself. Its lines
 # are told from the programs' by their time stamp. A test of the OOM killer has
 # "oom" in its name, and gets its trace.
