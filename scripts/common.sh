@@ -99,9 +99,9 @@ pristine_copy() (
 	done
 )
 
-# device_options DEVICE FILE: what a guest is to have for the driver of that name,
-# as options of QEMU; size, of the FILE that is its disk, if it is one; and which
-# tests show the most, if not all do.
+# device_options DEVICE FILE: sets options, of QEMU, for a guest that has what the
+# driver of that name drives; size, where that is a disk, which FILE is to be; and
+# shows, the tests that show the most to a person, where not all do.
 device_options() {
 	size=
 	shows=

@@ -241,6 +241,7 @@ static bool told_done(int socket)
 	return error->ee_origin == SO_EE_ORIGIN_ZEROCOPY && !error->ee_errno;
 }
 
+/* Over loopback the receiver gets a copy, made of the pinned pages */
 TEST_F(other, zero_copy_send_takes_it_to_a_socket)
 {
 	const int on = 1;

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -106,6 +107,8 @@ bool dma_buffer_get_pieces(struct dma_buffer *buf, size_t length, size_t piece)
 
 	buf->length = length;
 	buf->table = calloc(DMA_TABLE_MAX(length), sizeof(*buf->table));
+	if (!buf->table || length % piece)
+		return false;
 	buf->addr = mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
 			 -1, 0);
 	for (size_t at = 0; at < length && done; at += piece) {
@@ -210,8 +213,9 @@ static void stop_by_signal(int signal)
 static void catch_ends(void)
 {
 	static const int signals[] = {
-		SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGABRT, SIGFPE, SIGSEGV,
-		SIGBUS, SIGPIPE, SIGTERM,
+		SIGHUP, SIGINT, SIGQUIT, SIGILL, SIGTRAP, SIGABRT, SIGBUS,
+		SIGFPE, SIGUSR1, SIGSEGV, SIGUSR2, SIGPIPE, SIGALRM, SIGTERM,
+		SIGXCPU, SIGXFSZ, SIGVTALRM, SIGPROF, SIGIO, SIGSYS,
 	};
 	const struct sigaction action = {
 		.sa_handler = stop_by_signal,
@@ -258,6 +262,8 @@ int supervised(int (*driver)(void *arg), void *arg)
 	fflush(stdout);
 	child = fork();
 	if (!child) {
+		/* Nobody would watch over it any more */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		status = driver(arg);
 		stop_all();
 		_exit(status);
@@ -327,8 +333,8 @@ bool pci_open(struct pci_device *pci, uint16_t vendor, uint16_t device)
 	pci->config = found ? pci_file(pci, "config", O_RDWR) : -1;
 	if (pci->config < 0)
 		return false;
-	pci_write(pci, PCI_COMMAND_REGISTER,
-		  pci_read(pci, PCI_COMMAND_REGISTER, 2) | PCI_COMMAND_SPACES,
+	pci_write(pci, PCI_COMMAND,
+		  pci_read(pci, PCI_COMMAND, 2) | PCI_COMMAND_SPACES,
 		  2);
 	tell("PCI device %s of %04x:%04x", pci->name, vendor, device);
 	stop_at_end(pci_stop, pci);
@@ -340,7 +346,7 @@ void pci_close(struct pci_device *pci)
 	if (pci->config < 0)
 		return;
 	stop_now(pci);
-	for (int i = 0; i < PCI_BARS; i++)
+	for (int i = 0; i < PCI_STD_NUM_BARS; i++)
 		if (pci->bar[i])
 			munmap((void *)pci->bar[i], pci->bar_size[i]);
 	close(pci->config);
@@ -354,6 +360,12 @@ volatile void *pci_map(struct pci_device *pci, int bar)
 	void *addr;
 	int fd;
 
+	/* Two drivers are one too many */
+	fd = pci_file(pci, "driver/uevent", O_WRONLY);
+	if (fd >= 0) {
+		close(fd);
+		return NULL;
+	}
 	snprintf(file, sizeof(file), "resource%d", bar);
 	fd = pci_file(pci, file, O_RDWR);
 	if (fd < 0 || fstat(fd, &stat))
@@ -379,19 +391,22 @@ uint32_t pci_read(const struct pci_device *pci, int offset, int size)
 void pci_write(const struct pci_device *pci, int offset, uint32_t value,
 	       int size)
 {
-	if (pwrite(pci->config, &value, size, offset) != size)
-		perror(pci->name);
+	/* What cannot be written is seen by what the device does not do */
+	(void)!pwrite(pci->config, &value, size, offset);
 }
 
 void pci_bus_master(const struct pci_device *pci, bool on)
 {
-	uint32_t command = pci_read(pci, PCI_COMMAND_REGISTER, 2);
+	uint32_t command = pci_read(pci, PCI_COMMAND, 2);
 
+	/* Of a device that is gone */
+	if (command == UINT32_MAX)
+		return;
 	if (on)
-		command |= PCI_COMMAND_BUS_MASTER;
+		command |= PCI_COMMAND_MASTER;
 	else
-		command &= ~PCI_COMMAND_BUS_MASTER;
-	pci_write(pci, PCI_COMMAND_REGISTER, command, 2);
+		command &= ~PCI_COMMAND_MASTER;
+	pci_write(pci, PCI_COMMAND, command, 2);
 }
 
 /* Has the kernel's @driver take the device, or none where that is "" */

@@ -7,6 +7,7 @@
 #define DMA_MAP_DEVICE_H
 
 #include <linux/dma_map.h>
+#include <linux/pci_regs.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,18 +37,13 @@ uint64_t dma_address(const struct dma_buffer *buf, size_t at);
 uint64_t dma_run(const struct dma_buffer *buf, size_t at, size_t *length);
 
 /* PCI Local Bus Specification 3.0, 6.1 and 6.2.2 */
-#define PCI_COMMAND_REGISTER	0x04
-#define PCI_COMMAND_SPACES	0x0003	/* answers at its ports and addresses */
-#define PCI_COMMAND_BUS_MASTER	0x0004	/* may do DMA */
-#define PCI_COMMAND_NO_INTX	0x0400
-
-#define PCI_BARS		6
+#define PCI_COMMAND_SPACES	(PCI_COMMAND_IO | PCI_COMMAND_MEMORY)
 
 struct pci_device {
 	char name[16];		/* as in /sys/bus/pci/devices */
 	int config;
-	volatile void *bar[PCI_BARS];
-	size_t bar_size[PCI_BARS];
+	volatile void *bar[PCI_STD_NUM_BARS];
+	size_t bar_size[PCI_STD_NUM_BARS];
 };
 
 bool pci_open(struct pci_device *pci, uint16_t vendor, uint16_t device);
@@ -92,9 +88,11 @@ uint64_t milliseconds(void);
 #define wait_until(cond, limit)						\
 ({									\
 	uint64_t wait_end = milliseconds() + (limit);			\
-	bool wait_met;							\
-	while (!(wait_met = (cond)) && milliseconds() < wait_end)	\
-		;							\
+	bool wait_met, wait_late;					\
+	do {								\
+		wait_late = milliseconds() >= wait_end;			\
+		wait_met = (cond);					\
+	} while (!wait_met && !wait_late);				\
 	wait_met;							\
 })
 

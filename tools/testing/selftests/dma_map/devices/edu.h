@@ -20,7 +20,6 @@
 #define EDU_IDENT	0x00	/* 0xRRrr00ed: major and minor version */
 #define EDU_ALIVE	0x04	/* reads as what was written, inverted */
 #define EDU_IRQ_STATUS	0x24
-#define EDU_IRQ_RAISE	0x60
 #define EDU_IRQ_ACK	0x64
 #define EDU_DMA_FROM	0x80	/* 64 bits each */
 #define EDU_DMA_TO	0x88

@@ -35,7 +35,6 @@
 #define DOR_MOTOR_0	0x10
 #define MSR_READY	0x80	/* for a byte, */
 #define MSR_TO_HOST	0x40	/* in this direction */
-#define MSR_BUSY	0x10
 #define CCR_500_KBPS	0x00
 
 /* FDC 5.1: commands */
@@ -49,9 +48,10 @@
 /* FDC 4.1: status register 0 */
 #define ST0_FAILED		0xc0
 #define ST0_SEEK_END		0x20
+#define ST0_NOTHING		0x80	/* there was no interrupt */
 
 #define STEP_AND_UNLOAD		0xdf	/* 3 ms, 240 ms at 500 kbps (FDC 5.2.7) */
-#define LOAD_AND_DMA		0x02	/* 4 ms, and not by programmed I/O */
+#define LOAD_AND_DMA		0x04	/* 4 ms, and not by programmed I/O */
 #define GAP_LENGTH		0x1b	/* FDC table 5-6 */
 
 /* DMAC: registers of channel 2, and PC AT: the upper bits of its address */
@@ -68,10 +68,11 @@
 #define DMAC_TO_MEMORY	0x04
 #define DMAC_FROM_MEMORY 0x08
 
-/* It counts 16 bits up: what it reads and writes never crosses a multiple */
+/* It counts up 16 bits, so that the address wraps within 64 KiB */
 #define DMAC_BOUNDARY	(64 * KIB)
 
 #define PATIENCE	5000	/* ms */
+#define SPIN_UP		500000	/* us */
 
 /*
  * The DMA controller
@@ -108,7 +109,7 @@ static int dmac_start(uint64_t phys, size_t length, int direction)
 	return 0;
 }
 
-/* Where in the buffer so much lies that it reaches it */
+/* The first place in the buffer from which so many bytes can be transferred */
 static size_t dmac_place(const struct dma_buffer *buf, size_t length)
 {
 	size_t run;
@@ -158,7 +159,10 @@ static int fdc_sense(uint8_t status[2])
 	static const uint8_t command[] = { FDC_SENSE_INTERRUPT };
 	int error = fdc_command(command, sizeof(command));
 
-	return error ?: fdc_result(status, 2);
+	error = error ?: fdc_result(status, 1);
+	if (error || status[0] == ST0_NOTHING)
+		return error;
+	return fdc_result(status + 1, 1);
 }
 
 /* FDC 6.1: after a reset each of four drives has a status to be taken */
@@ -173,6 +177,7 @@ static int fdc_reset(void)
 	outb(0, FDC_DOR);
 	usleep(1000);
 	outb(DOR_NO_RESET | DOR_DMA | DOR_MOTOR_0, FDC_DOR);
+	usleep(SPIN_UP);
 	for (int drive = 0; drive < 4 && !error; drive++)
 		error = fdc_sense(status);
 	outb(CCR_500_KBPS, FDC_CCR);
@@ -244,6 +249,14 @@ static void fdc_stop(void *fdc)
  * The tests
  */
 
+static bool kernel_has_floppy(void)
+{
+	static char ports[16 * KIB];
+
+	return read_file("/proc/ioports", ports, sizeof(ports)) &&
+	       strstr(ports, "floppy");
+}
+
 FIXTURE(floppy)
 {
 	struct dma_buffer buf;
@@ -254,6 +267,7 @@ FIXTURE(floppy)
 FIXTURE_SETUP(floppy)
 {
 	ASSERT_EQ(0, iopl(3));
+	ASSERT_FALSE(kernel_has_floppy()) TH_LOG("the kernel drives it");
 	stop_at_end(fdc_stop, self);
 	ASSERT_TRUE(dma_buffer_get(&self->buf, 2 * DMAC_BOUNDARY, MAP_SHARED |
 				   MAP_CONTIGUOUS | MAP_LIMITED));

@@ -30,6 +30,7 @@
 #define NIC_IMC		0x00d8	/* interrupts that are not to be */
 #define NIC_RCTL	0x0100
 #define NIC_TCTL	0x0400
+#define NIC_TIPG	0x0410
 #define NIC_RX_RING	0x2800
 #define NIC_TX_RING	0x3800
 #define NIC_MTA		0x5200	/* multicast, 128 words */
@@ -51,6 +52,8 @@
 #define RCTL_NO_CRC	0x04000000
 #define TCTL_ENABLE	0x00000002
 #define TCTL_PAD	0x00000008
+#define TCTL_COLLISIONS	0x000400f0	/* 15 tries, 64 bytes apart (full duplex) */
+#define TIPG_COPPER	0x00602008	/* gaps between packets, SDM 13.4.34 */
 
 #define TX_END		0x01	/* the packet ends here, */
 #define TX_CRC		0x02	/* is to have a checksum, */
@@ -121,10 +124,17 @@ static void nic_read_mac(struct nic *nic)
 	memcpy(nic->mac + 4, &high, 2);
 }
 
+static void nic_stop(const struct nic *nic)
+{
+	write32(nic->regs, NIC_RCTL, 0);
+	write32(nic->regs, NIC_TCTL, 0);
+	write32(nic->regs, NIC_CTRL, CTRL_RESET);
+}
+
 /* SDM 14.3 to 14.5: initialization */
 static int nic_start(struct nic *nic)
 {
-	write32(nic->regs, NIC_CTRL, CTRL_RESET);
+	nic_stop(nic);
 	if (!wait_until(!(read32(nic->regs, NIC_CTRL) & CTRL_RESET), PATIENCE))
 		return -ETIMEDOUT;
 	write32(nic->regs, NIC_IMC, ~0U);
@@ -138,7 +148,8 @@ static int nic_start(struct nic *nic)
 	pci_bus_master(&nic->pci, true);
 	write32(nic->regs, NIC_RCTL, RCTL_ENABLE | RCTL_BROADCAST |
 		RCTL_NO_CRC);
-	write32(nic->regs, NIC_TCTL, TCTL_ENABLE | TCTL_PAD);
+	write32(nic->regs, NIC_TIPG, TIPG_COPPER);
+	write32(nic->regs, NIC_TCTL, TCTL_ENABLE | TCTL_PAD | TCTL_COLLISIONS);
 	/* All but one: a tail at the head is a ring without any */
 	write32(nic->regs, NIC_RX_RING + RING_TAIL, RING - 1);
 	if (!wait_until(read32(nic->regs, NIC_STATUS) & STATUS_LINK_UP,
@@ -147,26 +158,31 @@ static int nic_start(struct nic *nic)
 	return 0;
 }
 
+/* What comes in is written to memory until the card is told not to */
+static void nic_close(struct nic *nic)
+{
+	if (nic->regs)
+		nic_stop(nic);
+	pci_close(&nic->pci);
+	dma_buffer_put(&nic->memory);
+}
+
 static int nic_open(struct nic *nic)
 {
+	int error;
+
 	memset(nic, 0, sizeof(*nic));
 	if (!pci_open(&nic->pci, NIC_VENDOR, NIC_DEVICE))
 		return -ENODEV;
 	nic->regs = pci_map(&nic->pci, 0);
 	if (!nic->regs)
-		return -EIO;
+		return -EBUSY;
 	if (!dma_buffer_get(&nic->memory, MEMORY, MAP_SHARED))
 		return -errno;
-	return nic_start(nic);
-}
-
-/* What comes in is written to memory until the card is told not to */
-static void nic_close(struct nic *nic)
-{
-	if (nic->regs)
-		write32(nic->regs, NIC_CTRL, CTRL_RESET);
-	pci_close(&nic->pci);
-	dma_buffer_put(&nic->memory);
+	error = nic_start(nic);
+	if (error)
+		nic_close(nic);
+	return error;
 }
 
 static int nic_send(struct nic *nic, const void *packet, size_t length)
@@ -184,7 +200,7 @@ static int nic_send(struct nic *nic, const void *packet, size_t length)
 	tx->next = (tx->next + 1) % RING;
 	dma_wmb();
 	write32(nic->regs, NIC_TX_RING + RING_TAIL, tx->next);
-	return wait_until(descriptor->status & DONE, PATIENCE) ? 0 : ETIMEDOUT;
+	return wait_until(descriptor->status & DONE, PATIENCE) ? 0 : -ETIMEDOUT;
 }
 
 /* The next packet that comes in, or 0 when there is none for so long */
@@ -332,7 +348,7 @@ static int ping(struct nic *nic, const uint8_t *peer, uint16_t sequence)
 			break;
 	}
 	return error ?: pattern_differs(packet.data, PING_DATA, sequence) ?
-			EBADMSG : 0;
+			-EBADMSG : 0;
 }
 
 /*

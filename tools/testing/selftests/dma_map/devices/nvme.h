@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Registers, commands and data of NVMe, as far as nvme.c has a use for them.
+ * Registers, commands and data of NVMe, as far as nvme.c has a use for them, and
+ * what it keeps of a controller.
  *
  * Sections ("NVMe") are those of the NVM Express Base Specification 1.4.
  */
 #ifndef DMA_MAP_NVME_H
 #define DMA_MAP_NVME_H
 
-#include <stdint.h>
+#include "device.h"
 
 /* QEMU's, docs/specs/pci-ids.rst */
 #define NVME_VENDOR	0x1b36
@@ -67,6 +68,43 @@ struct nvme_completion {
 	uint16_t queue;
 	uint16_t id;
 	uint16_t status;
+};
+
+/*
+ * The driver
+ */
+
+#define ADMIN		0
+#define IO		1
+#define NAMESPACE	1
+
+#define DEPTH		64	/* commands of a queue, which fill a page */
+#define PRPS		(PAGE_SIZE / sizeof(uint64_t))	/* in a list */
+
+struct nvme_queue {
+	struct nvme_command *commands;
+	volatile struct nvme_completion *completions;
+	unsigned int tail, head, phase;
+	unsigned int in_flight;
+	bool busy[DEPTH];	/* by the id of the command, its place */
+};
+
+/* Pages of the driver's own memory */
+enum {
+	PAGE_ADMIN_SQ, PAGE_ADMIN_CQ, PAGE_IO_SQ, PAGE_IO_CQ, PAGE_IDENTIFY,
+	PAGE_LISTS, NR_PAGES = PAGE_LISTS + DEPTH,
+};
+
+struct nvme {
+	struct pci_device pci;
+	volatile void *regs;
+	unsigned int stride;
+	struct dma_buffer own;
+	struct nvme_queue queue[2];
+	size_t most;		/* bytes in a transfer */
+	size_t block;		/* bytes */
+	size_t size;		/* of the disk, bytes */
+	unsigned long nr_commands, nr_prps;
 };
 
 #endif

@@ -33,12 +33,12 @@ static bool edu_open(struct edu *edu, int device)
 		.argsz = sizeof(bar),
 		.index = VFIO_PCI_BAR0_REGION_INDEX,
 	};
-	uint16_t command = PCI_COMMAND_SPACES | PCI_COMMAND_BUS_MASTER;
+	uint16_t command = PCI_COMMAND_SPACES | PCI_COMMAND_MASTER;
 
 	if (ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &config) ||
 	    ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &bar) ||
 	    pwrite(device, &command, sizeof(command), config.offset +
-		   PCI_COMMAND_REGISTER) != sizeof(command))
+		   PCI_COMMAND) != sizeof(command))
 		return false;
 	edu->regs = mmap(NULL, EDU_REGS_SIZE, RW, MAP_SHARED, device,
 			 bar.offset);
@@ -115,7 +115,7 @@ static long faults_told(uint64_t phys)
 	return nr;
 }
 
-/* Not even below the address that the device itself could use */
+/* Also where the device's 28 bits reach */
 TEST_F(vfio, physical_address_is_blocked)
 {
 	struct dma_buffer low;
@@ -233,12 +233,15 @@ TEST_F(vfio, pin_outlives_the_buffer)
 
 /*
  * A driver that is killed while its device is about to write (a transfer takes
- * 100 ms): the pages are its own until the IOMMU has let go of them.
+ * 100 ms).  The parent has the files open, so that the device goes on, but not
+ * the memory.
  */
 
 FIXTURE(killed)
 {
 	struct pci_device pci;
+	struct mapper mapper;
+	struct edu edu;
 	uint64_t *phys;
 };
 
@@ -252,8 +255,11 @@ FIXTURE_VARIANT_ADD(killed, iommufd) { .mapper = &mapper_iommufd };
 
 FIXTURE_SETUP(killed)
 {
+	self->mapper = *variant->mapper;
 	ASSERT_TRUE(pci_open(&self->pci, EDU_VENDOR, EDU_DEVICE));
 	ASSERT_TRUE(pci_bind(&self->pci, "vfio-pci"));
+	ASSERT_TRUE(self->mapper.open(&self->mapper, &self->pci));
+	ASSERT_TRUE(edu_open(&self->edu, self->mapper.device));
 	self->phys = mmap(NULL, PAGE_SIZE, RW, MAP_SHARED | MAP_ANONYMOUS, -1,
 			  0);
 	ASSERT_NE(MAP_FAILED, self->phys);
@@ -265,28 +271,26 @@ FIXTURE_TEARDOWN(killed)
 	pci_close(&self->pci);
 }
 
-static int killed_in_transfer(struct mapper mapper,
-			      const struct pci_device *pci, uint64_t *phys)
+static int killed_in_transfer(struct mapper *mapper, const struct edu *edu,
+			      uint64_t *phys)
 {
 	struct dma_buffer buf;
-	struct edu edu;
 
-	if (!mapper.open(&mapper, pci) || !edu_open(&edu, mapper.device) ||
-	    !dma_buffer_get(&buf, SIZE, MAP_SHARED | MAP_LIMITED) ||
-	    mapper.map(&mapper, buf.addr, PAGE_SIZE, IOVA))
+	if (!dma_buffer_get(&buf, SIZE, MAP_SHARED | MAP_LIMITED) ||
+	    mapper->map(mapper, buf.addr, PAGE_SIZE, IOVA))
 		return 1;
 	fill_pattern(buf.addr, SIZE, 3);
 	*phys = dma_address(&buf, 0);
-	if (read_by_device(&edu, IOVA) ||
-	    write_by_device(&edu, IOVA + SIZE) ||
+	if (read_by_device(edu, IOVA) ||
+	    write_by_device(edu, IOVA + SIZE) ||
 	    pattern_differs(buf.addr + SIZE, SIZE, 3) ||
-	    edu_start(&edu, IOVA, 0, SIZE, EDU_DMA_TO_MEMORY))
+	    edu_start(edu, IOVA, 0, SIZE, EDU_DMA_TO_MEMORY))
 		return 2;
 	raise(SIGKILL);
 	return 3;
 }
 
-TEST_F(killed, driver_leaves_nothing_that_is_written_to)
+TEST_F(killed, driver_leaves_no_memory_that_the_device_writes_to)
 {
 	const uint8_t *page;
 	pid_t child;
@@ -294,12 +298,18 @@ TEST_F(killed, driver_leaves_nothing_that_is_written_to)
 	stay_on_this_cpu();
 	child = fork();
 	if (!child)
-		_exit(killed_in_transfer(*variant->mapper, &self->pci,
+		_exit(killed_in_transfer(&self->mapper, &self->edu,
 					 self->phys));
 	ASSERT_EQ(-SIGKILL, wait_for(child));
+	EXPECT_EQ(0, had_by_others(*self->phys, *self->phys + PAGE_SIZE));
+	EXPECT_TRUE(edu_wait(&self->edu));
+	EXPECT_EQ(0, had_by_others(*self->phys, *self->phys + PAGE_SIZE));
+
+	/* And is free as soon as there is no way to write to it any more */
+	munmap((void *)self->edu.regs, EDU_REGS_SIZE);
+	mapper_close(&self->mapper);
 	page = dma_find(*self->phys);
 	ASSERT_NE(NULL, page);
-	usleep(300000);
 	EXPECT_EQ(0, dirty_words(page, PAGE_SIZE));
 }
 
