@@ -21,6 +21,7 @@
 #define LENGTH		(4 * MIB)
 #define IOVA		(16 * MIB)	/* below what the device's 28 bits reach */
 #define SIZE		2048		/* of a transfer */
+#define PIECE		(64 * KIB)
 
 /* Command and addresses of a device are reached by its file */
 static bool edu_open(struct edu *edu, int device)
@@ -196,16 +197,21 @@ TEST_F(vfio, large_chunks_become_large_pages)
 /* Takes what there is below 16 MiB; how much of that is within the range? */
 static size_t had_by_others(uint64_t begin, uint64_t end)
 {
-	const size_t piece = 16 * PAGE_SIZE;
-	dma_entry_t entry[DMA_TABLE_MAX(16 * PAGE_SIZE)];
-	size_t nr = 0;
+	static struct dma_buffer all[LIMIT / PIECE];
+	size_t nr = 0, had = 0;
 
-	while (dma_map(NULL, piece, RW, MAP_SHARED | MAP_LIMITED, entry) !=
-	       MAP_FAILED)
-		for (size_t i = 0; i < entries(entry, piece); i++)
-			nr += entry[i].physaddr >= begin &&
-			      entry[i].physaddr < end;
-	return nr;
+	while (nr < ARRAY_SIZE(all) &&
+	       dma_buffer_get(&all[nr], PIECE, MAP_SHARED | MAP_LIMITED))
+		nr++;
+	while (nr--) {
+		for (size_t at = 0; at < PIECE; at += PAGE_SIZE) {
+			uint64_t phys = dma_address(&all[nr], at);
+
+			had += phys >= begin && phys < end;
+		}
+		dma_buffer_put(&all[nr]);
+	}
+	return had;
 }
 
 TEST_F(vfio, pin_outlives_the_buffer)
