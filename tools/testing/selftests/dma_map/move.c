@@ -591,14 +591,17 @@ static bool balance_eagerly(void)
 
 #define BALANCED		512
 #define BALANCED_SECONDS	4
+#define BALANCED_AT_MOST	40
 
 /*
  * In a child, with buffers of a page each, as a unit takes a page fault only:
- * fills them from each CPU in turn, and returns how often that took one.
+ * fills them from each CPU in turn, and returns how often that took one.  Who
+ * gets little of a CPU is looked at late.
  */
 static long faults_of_balanced(int flags, size_t *changed)
 {
-	const time_t end = time(NULL) + BALANCED_SECONDS;
+	const time_t begin = time(NULL);
+	const long seen = vm_event("numa_hint_faults");
 	char *other = mmap(NULL, BALANCED * PAGE_SIZE, RW,
 			   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	static dma_entry_t own[BALANCED];
@@ -613,7 +616,9 @@ static long faults_of_balanced(int flags, size_t *changed)
 		if (page[i] == MAP_FAILED)
 			return -1;
 	}
-	for (int round = 0; time(NULL) < end; round++) {
+	for (int round = 0; time(NULL) < begin + BALANCED_SECONDS ||
+	     (time(NULL) < begin + BALANCED_AT_MOST &&
+	      vm_event("numa_hint_faults") == seen); round++) {
 		unsigned long cpus = 1UL << round % 2;
 
 		syscall(__NR_sched_setaffinity, 0, sizeof(cpus), &cpus);
