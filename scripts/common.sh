@@ -103,6 +103,8 @@ pristine_copy() (
 # driver of that name drives; size, where that is a disk, which FILE is to be; and
 # shows, the tests that show the most to a person, where not all do.
 device_options() {
+	grep -qx '# with: devices' "$root/scripts/config/$config" ||
+		die "a kernel of the configuration $config has not what drivers need; default has"
 	size=
 	shows=
 	drive="format=raw,file=$2"

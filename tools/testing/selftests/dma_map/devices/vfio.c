@@ -46,15 +46,57 @@ static bool edu_open(struct edu *edu, int device)
 	return edu->regs != MAP_FAILED;
 }
 
+/* The device, with what maps memory for it */
+struct assigned {
+	struct pci_device pci;
+	struct mapper mapper;
+	struct edu edu;
+};
+
+static bool assigned_open(struct assigned *dev, const struct mapper *mapper)
+{
+	dev->mapper = *mapper;
+	return pci_open(&dev->pci, EDU_VENDOR, EDU_DEVICE) &&
+	       pci_bind(&dev->pci, "vfio-pci") &&
+	       dev->mapper.open(&dev->mapper, &dev->pci) &&
+	       edu_open(&dev->edu, dev->mapper.device);
+}
+
+static int map_whole(struct assigned *dev, void *addr, uint64_t iova)
+{
+	return dev->mapper.map(&dev->mapper, addr, LENGTH, iova);
+}
+
+static int unmap_whole(struct assigned *dev, uint64_t iova)
+{
+	return dev->mapper.unmap(&dev->mapper, LENGTH, iova);
+}
+
+/* Nothing can be written to any more */
+static void assigned_release(struct assigned *dev)
+{
+	if (!dev->edu.regs)
+		return;
+	munmap((void *)dev->edu.regs, EDU_REGS_SIZE);
+	dev->edu.regs = NULL;
+	mapper_close(&dev->mapper);
+}
+
+/* As long as anything of it is in use, to take it from VFIO would wait */
+static void assigned_close(struct assigned *dev)
+{
+	assigned_release(dev);
+	pci_bind(&dev->pci, "");
+	pci_close(&dev->pci);
+}
+
 /*
  * The tests
  */
 
 FIXTURE(vfio)
 {
-	struct pci_device pci;
-	struct mapper mapper;
-	struct edu edu;
+	struct assigned dev;
 	struct dma_buffer buf;
 };
 
@@ -68,23 +110,15 @@ FIXTURE_VARIANT_ADD(vfio, iommufd) { .mapper = &mapper_iommufd };
 
 FIXTURE_SETUP(vfio)
 {
-	self->mapper = *variant->mapper;
-	ASSERT_TRUE(pci_open(&self->pci, EDU_VENDOR, EDU_DEVICE));
-	ASSERT_TRUE(pci_bind(&self->pci, "vfio-pci"));
-	ASSERT_TRUE(self->mapper.open(&self->mapper, &self->pci));
-	ASSERT_TRUE(edu_open(&self->edu, self->mapper.device));
+	ASSERT_TRUE(assigned_open(&self->dev, variant->mapper));
 	ASSERT_TRUE(dma_buffer_get(&self->buf, LENGTH, MAP_SHARED |
 				   MAP_CONTIGUOUS));
 }
 
 FIXTURE_TEARDOWN(vfio)
 {
-	/* As long as anything of it is in use, it cannot be taken from VFIO */
-	munmap((void *)self->edu.regs, EDU_REGS_SIZE);
-	mapper_close(&self->mapper);
+	assigned_close(&self->dev);
 	dma_buffer_put(&self->buf);
-	pci_bind(&self->pci, "");
-	pci_close(&self->pci);
 }
 
 static int write_by_device(const struct edu *edu, uint64_t address)
@@ -127,7 +161,7 @@ TEST_F(vfio, physical_address_is_blocked)
 	memset(low.addr, 0xaa, PAGE_SIZE);
 	phys = dma_address(&low, 0);
 	faults = faults_told(phys);
-	EXPECT_EQ(0, write_by_device(&self->edu, phys));
+	EXPECT_EQ(0, write_by_device(&self->dev.edu, phys));
 	for (size_t at = 0; at < PAGE_SIZE; at++)
 		ASSERT_EQ(0xaa, ((uint8_t *)low.addr)[at]);
 	EXPECT_TRUE(wait_until(faults_told(phys) > faults, EDU_TIMEOUT));
@@ -136,15 +170,14 @@ TEST_F(vfio, physical_address_is_blocked)
 
 TEST_F(vfio, mapped_address_works)
 {
-	ASSERT_EQ(0, self->mapper.map(&self->mapper, self->buf.addr, LENGTH,
-				      IOVA));
+	ASSERT_EQ(0, map_whole(&self->dev, self->buf.addr, IOVA));
 	tell("the buffer is 0x%08lx for the device", IOVA);
 	fill_pattern(self->buf.addr, SIZE, 1);
-	ASSERT_EQ(0, read_by_device(&self->edu, IOVA));
-	ASSERT_EQ(0, write_by_device(&self->edu, IOVA + LENGTH - SIZE));
+	ASSERT_EQ(0, read_by_device(&self->dev.edu, IOVA));
+	ASSERT_EQ(0, write_by_device(&self->dev.edu, IOVA + LENGTH - SIZE));
 	tell_bytes("came back", &self->buf, LENGTH - SIZE);
 	EXPECT_EQ(0, pattern_differs(self->buf.addr + LENGTH - SIZE, SIZE, 1));
-	EXPECT_EQ(0, self->mapper.unmap(&self->mapper, LENGTH, IOVA));
+	EXPECT_EQ(0, unmap_whole(&self->dev, IOVA));
 }
 
 /* How many pages of 2 MiB or more the IOMMU has (INTEL_IOMMU_DEBUGFS) */
@@ -186,12 +219,11 @@ TEST_F(vfio, large_chunks_become_large_pages)
 {
 	long nr;
 
-	ASSERT_EQ(0, self->mapper.map(&self->mapper, self->buf.addr, LENGTH,
-				      IOVA));
-	nr = large_iommu_pages(&self->pci);
+	ASSERT_EQ(0, map_whole(&self->dev, self->buf.addr, IOVA));
+	nr = large_iommu_pages(&self->dev.pci);
 	tell("the IOMMU has %ld pages of 2 MiB for %lu MiB", nr, LENGTH / MIB);
 	EXPECT_EQ(LENGTH / PMD_SIZE, nr);
-	EXPECT_EQ(0, self->mapper.unmap(&self->mapper, LENGTH, IOVA));
+	EXPECT_EQ(0, unmap_whole(&self->dev, IOVA));
 }
 
 /* Takes what there is below 16 MiB; how much of that is within the range? */
@@ -222,18 +254,17 @@ TEST_F(vfio, pin_outlives_the_buffer)
 	ASSERT_TRUE(dma_buffer_get(&low, LENGTH, MAP_SHARED | MAP_CONTIGUOUS |
 				   MAP_LIMITED));
 	begin = dma_address(&low, 0);
-	ASSERT_EQ(0, self->mapper.map(&self->mapper, low.addr, LENGTH, IOVA));
-	ASSERT_EQ(0, self->mapper.map(&self->mapper, self->buf.addr, LENGTH,
-				      IOVA + LENGTH));
+	ASSERT_EQ(0, map_whole(&self->dev, low.addr, IOVA));
+	ASSERT_EQ(0, map_whole(&self->dev, self->buf.addr, IOVA + LENGTH));
 	fill_pattern(low.addr, SIZE, 2);
 	dma_buffer_put(&low);
 	EXPECT_EQ(0, had_by_others(begin, begin + LENGTH));
 
 	/* What was in it is still there for the device */
-	EXPECT_EQ(0, read_by_device(&self->edu, IOVA));
-	EXPECT_EQ(0, write_by_device(&self->edu, IOVA + LENGTH));
+	EXPECT_EQ(0, read_by_device(&self->dev.edu, IOVA));
+	EXPECT_EQ(0, write_by_device(&self->dev.edu, IOVA + LENGTH));
 	EXPECT_EQ(0, pattern_differs(self->buf.addr, SIZE, 2));
-	EXPECT_EQ(0, self->mapper.unmap(&self->mapper, LENGTH, IOVA));
+	EXPECT_EQ(0, unmap_whole(&self->dev, IOVA));
 	EXPECT_NE(0, had_by_others(begin, begin + LENGTH));
 }
 
@@ -245,9 +276,7 @@ TEST_F(vfio, pin_outlives_the_buffer)
 
 FIXTURE(killed)
 {
-	struct pci_device pci;
-	struct mapper mapper;
-	struct edu edu;
+	struct assigned dev;
 	uint64_t *phys;
 };
 
@@ -261,11 +290,7 @@ FIXTURE_VARIANT_ADD(killed, iommufd) { .mapper = &mapper_iommufd };
 
 FIXTURE_SETUP(killed)
 {
-	self->mapper = *variant->mapper;
-	ASSERT_TRUE(pci_open(&self->pci, EDU_VENDOR, EDU_DEVICE));
-	ASSERT_TRUE(pci_bind(&self->pci, "vfio-pci"));
-	ASSERT_TRUE(self->mapper.open(&self->mapper, &self->pci));
-	ASSERT_TRUE(edu_open(&self->edu, self->mapper.device));
+	ASSERT_TRUE(assigned_open(&self->dev, variant->mapper));
 	self->phys = mmap(NULL, PAGE_SIZE, RW, MAP_SHARED | MAP_ANONYMOUS, -1,
 			  0);
 	ASSERT_NE(MAP_FAILED, self->phys);
@@ -273,8 +298,7 @@ FIXTURE_SETUP(killed)
 
 FIXTURE_TEARDOWN(killed)
 {
-	pci_bind(&self->pci, "");
-	pci_close(&self->pci);
+	assigned_close(&self->dev);
 }
 
 static int killed_in_transfer(struct mapper *mapper, const struct edu *edu,
@@ -304,16 +328,15 @@ TEST_F(killed, driver_leaves_no_memory_that_the_device_writes_to)
 	stay_on_this_cpu();
 	child = fork();
 	if (!child)
-		_exit(killed_in_transfer(&self->mapper, &self->edu,
+		_exit(killed_in_transfer(&self->dev.mapper, &self->dev.edu,
 					 self->phys));
 	ASSERT_EQ(-SIGKILL, wait_for(child));
 	EXPECT_EQ(0, had_by_others(*self->phys, *self->phys + PAGE_SIZE));
-	EXPECT_TRUE(edu_wait(&self->edu));
+	EXPECT_TRUE(edu_wait(&self->dev.edu));
 	EXPECT_EQ(0, had_by_others(*self->phys, *self->phys + PAGE_SIZE));
 
 	/* And is free as soon as there is no way to write to it any more */
-	munmap((void *)self->edu.regs, EDU_REGS_SIZE);
-	mapper_close(&self->mapper);
+	assigned_release(&self->dev);
 	page = dma_find(*self->phys);
 	ASSERT_NE(NULL, page);
 	EXPECT_EQ(0, dirty_words(page, PAGE_SIZE));
