@@ -700,8 +700,9 @@ long memcg_slack(void)
 }
 
 /*
- * Whether a group comes down to @pages, which may take it a moment.  What KASAN
- * keeps of freed objects is charged until their caches are shrunk.
+ * Whether a group comes down to @pages, which may take it a moment.  What the
+ * kernel remembers of files that were looked at, such as those that shrink slab
+ * caches, is charged until it is reclaimed; of a buffer nothing can be.
  */
 bool group_falls_to(const char *group, long pages)
 {
@@ -709,7 +710,7 @@ bool group_falls_to(const char *group, long pages)
 		if (group_pages(group) <= pages + memcg_slack())
 			return true;
 		if (i % 10 == 9)
-			shrink_slabs();
+			group_write(group, "memory.reclaim", "64M");
 		usleep(10000);
 	}
 	return false;

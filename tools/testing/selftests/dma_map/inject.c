@@ -76,6 +76,7 @@ struct state {
 
 static char maps[32 * KIB];
 static int fail_nth;
+static int make_it_fail;
 
 static void debugfs_path(char *path, size_t size, const char *setting)
 {
@@ -109,7 +110,8 @@ static bool start_injection(struct state *state)
 			return false;
 	}
 	fail_nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
-	return fail_nth >= 0;
+	make_it_fail = open("/proc/self/make-it-fail", O_RDWR | O_CLOEXEC);
+	return fail_nth >= 0 && make_it_fail >= 0;
 }
 
 static void stop_injection(const struct state *state)
@@ -140,6 +142,25 @@ static void *inject(unsigned int nth, void *addr, size_t length, int flags,
 	*hit = pread(fail_nth, &seen, 1, 0) == 1 && seen == '0';
 	while (pwrite(fail_nth, "0", 1, 0) != 1)
 		;
+	errno = error;
+	return mapped;
+}
+
+/*
+ * The call, in which every allocation fails.  The files are open, as to open one
+ * takes memory that is not to be had either.
+ */
+static void *inject_always(size_t length, int flags, dma_entry_t *dma_table)
+{
+	void *mapped;
+	int error;
+
+	if (pwrite(make_it_fail, "1", 1, 0) != 1)
+		abort();
+	mapped = dma_map(NULL, length, RW, flags, dma_table);
+	error = errno;
+	if (pwrite(make_it_fail, "0", 1, 0) != 1)
+		abort();
 	errno = error;
 	return mapped;
 }
@@ -681,15 +702,10 @@ TEST_F(blocks, nothing_smaller_stands_in_for_the_contiguous_one)
 {
 	size_t length = MIN(variant->length, LARGEST_BLOCK);
 	int flags = variant->flags | MAP_CONTIGUOUS;
-	int error;
 	void *addr;
 
 	ASSERT_TRUE(set("fail_page_alloc/probability", "100"));
-	ASSERT_TRUE(write_file("/proc/self/make-it-fail", "1"));
-	addr = dma_map(NULL, length, RW, flags, table);
-	error = errno;
-	ASSERT_TRUE(write_file("/proc/self/make-it-fail", "0"));
-
+	addr = inject_always(length, flags, table);
 	if (has_migration()) {
 		ASSERT_NE(MAP_FAILED, addr);
 		EXPECT_STREQ(NOTHING, flaw_of_buffer(addr, length, flags, table,
@@ -697,7 +713,7 @@ TEST_F(blocks, nothing_smaller_stands_in_for_the_contiguous_one)
 		munmap(addr, length);
 	} else {
 		EXPECT_EQ(MAP_FAILED, addr);
-		EXPECT_EQ(ENOMEM, error);
+		EXPECT_EQ(ENOMEM, errno);
 	}
 	EXPECT_STREQ(NOTHING, flaw_of_state(&self->state));
 }
