@@ -77,7 +77,10 @@
 
 #define DMAMAP_FLAGS \
 	(MAP_TYPE | DMAMAP_ADDRESS_FLAGS | DMAMAP_IMPLIED_FLAGS | \
-	 MAP_CONTIGUOUS | MAP_LIMITED)
+	 MAP_CONTIGUOUS | MAP_LIMITED | MAP_CONSTRAINED)
+
+/* A boundary in pages that nothing crosses */
+#define DMAMAP_NO_BOUNDARY	(1UL << (BITS_PER_LONG - 1))
 
 /**
  * struct dmamap - a buffer
@@ -85,6 +88,7 @@
  * @user: whose RLIMIT_MEMLOCK is charged
  * @nr_charged: pages charged to @user that no unit has taken over yet
  * @vm_flags: VM_DONTCOPY for MAP_PRIVATE, or 0
+ * @gfp: for all that it takes beside its memory
  * @rearranged: remap_file_pages() was used, which unmaps pages before it maps
  *		them again: units are kept until the file goes
  */
@@ -93,16 +97,87 @@ struct dmamap {
 	struct user_struct	*user;
 	unsigned long		nr_charged;
 	vm_flags_t		vm_flags;
+	gfp_t			gfp;
 	bool			rearranged;
 };
 
-/* What a caller asks for, once it was found to be sound */
+/**
+ * struct dmamap_demands - what constraints demand of the memory, and the search for it
+ * @align: power of two that each entry begins at a multiple of, in pages
+ * @boundary: power of two that no entry crosses a multiple of, in pages
+ * @min: no entry but the last is shorter, in pages
+ * @max: no entry is longer, in pages
+ * @cut: where memory that is longer is cut into entries, in pages; 0: nowhere, so
+ *	that each piece of memory is one
+ * @max_entries: that there is room for
+ * @nr_entries: that there are, or would have to be room for
+ * @left: pages of the buffer that have not been told as entries yet
+ * @nid: node to allocate on, or NUMA_NO_NODE
+ * @no_reclaim: fail rather than move or reclaim anything
+ * @gfp: for charges and the page cache
+ * @fewer: the buffer is filled once more, with fewer entries
+ * @search: the zone reaches beyond the limit, and so did what it gave
+ * @drained: what each CPU keeps has been given to all
+ * @short_pages: how long the last run was that is shorter than a block would be, or
+ *	0: there was none yet
+ * @run_pages: how long the run was that was looked for last
+ * @run_zone: where it was found, or NULL
+ * @run_pfn: where to go on
+ */
+struct dmamap_demands {
+	unsigned long	align;
+	unsigned long	boundary;
+	unsigned long	min;
+	unsigned long	max;
+	unsigned long	cut;
+	unsigned long	max_entries;
+	unsigned long	nr_entries;
+	unsigned long	left;
+	int		nid;
+	gfp_t		gfp;
+	bool		no_reclaim;
+	bool		fewer;
+	bool		search;
+	bool		drained;
+	unsigned long	short_pages;
+	unsigned long	run_pages;
+	struct zone	*run_zone;
+	unsigned long	run_pfn;
+};
+
+#define DMAMAP_NO_DEMANDS						\
+	((struct dmamap_demands) {					\
+		.align		= 1,					\
+		.boundary	= DMAMAP_NO_BOUNDARY,			\
+		.min		= 1,					\
+		.max		= DMAMAP_NO_BOUNDARY,			\
+		.cut		= DMAMAP_NO_BOUNDARY,			\
+		.max_entries	= ULONG_MAX,				\
+		.nid		= NUMA_NO_NODE,				\
+		.gfp		= GFP_KERNEL | __GFP_RETRY_MAYFAIL |	\
+				  __GFP_NOWARN,				\
+	})
+
+/* Those of every call without constraints, which spares each its own */
+static struct dmamap_demands dmamap_no_demands __ro_after_init =
+	DMAMAP_NO_DEMANDS;
+
+/**
+ * struct dmamap_request - what a caller asks for, once it was found to be sound
+ * @addr: as for mmap()
+ * @nr_pages: length
+ * @prot: as for mmap()
+ * @flags: as for mmap(), and the call's own
+ * @limit: highest usable physical address, the last byte of a page
+ * @must: what the memory must be; constant without MAP_CONSTRAINED
+ */
 struct dmamap_request {
-	unsigned long	addr;
-	unsigned long	nr_pages;
-	unsigned long	prot;
-	unsigned long	flags;
-	phys_addr_t	limit;		/* highest usable physical address */
+	unsigned long		addr;
+	unsigned long		nr_pages;
+	unsigned long		prot;
+	unsigned long		flags;
+	phys_addr_t		limit;
+	struct dmamap_demands	*must;
 };
 
 static struct vfsmount *dmamap_mnt __ro_after_init;
@@ -315,8 +390,8 @@ static void dmamap_clear_unit(struct folio *folio)
 static int dmamap_add_unit(struct inode *inode, struct page *page,
 			   unsigned int order, pgoff_t index)
 {
-	const gfp_t gfp = GFP_KERNEL | __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
 	struct dmamap *buf = dmamap_of(inode);
+	const gfp_t gfp = buf->gfp;
 	struct folio *folio;
 	int err;
 
@@ -370,7 +445,8 @@ static int dmamap_add_block(struct inode *inode, struct page *page,
 		__free_pages(page, order);
 		return 0;
 	}
-	if (nr_pages == 1UL << order && order <= DMAMAP_UNIT_ORDER)
+	if (nr_pages == 1UL << order && order <= DMAMAP_UNIT_ORDER &&
+	    IS_ALIGNED(index, nr_pages))
 		return dmamap_add_unit(inode, page, order, index);
 
 	order--;
@@ -396,13 +472,27 @@ static gfp_t dmamap_zone(phys_addr_t limit)
 	return 0;
 }
 
-/*
- * A block whose first @nr_pages are below the limit.  None is worth a reserve,
- * which is where an allocation that may not reclaim would go.
- */
-static struct page *dmamap_alloc_block(const struct dmamap_request *req,
-				       unsigned int order,
-				       unsigned long nr_pages, bool reclaim)
+/* Apart, as few calls name a node */
+static noinline struct page *dmamap_alloc_on(int nid, gfp_t gfp,
+					     unsigned int order)
+{
+	/* To ask a node that is offline is worth a warning */
+	if (!node_state(nid, N_MEMORY))
+		return NULL;
+	return alloc_pages_node(nid, gfp | __GFP_THISNODE, order);
+}
+
+static inline struct page *dmamap_alloc_pages(const struct dmamap_request *req,
+					      gfp_t gfp, unsigned int order)
+{
+	if (req->must->nid == NUMA_NO_NODE)
+		return alloc_pages(gfp, order);
+	return dmamap_alloc_on(req->must->nid, gfp, order);
+}
+
+/* None is worth a reserve, where an allocation that may not reclaim would go */
+static struct page *dmamap_any_block(const struct dmamap_request *req,
+				     unsigned int order, bool reclaim)
 {
 	gfp_t gfp = GFP_USER | __GFP_NOWARN | __GFP_NOMEMALLOC |
 		    dmamap_zone(req->limit);
@@ -413,24 +503,272 @@ static struct page *dmamap_alloc_block(const struct dmamap_request *req,
 	else
 		gfp &= ~__GFP_RECLAIM;
 
-	page = alloc_pages(gfp, order);
-	if (!page && gfp & __GFP_DIRECT_RECLAIM) {
+	page = dmamap_alloc_pages(req, gfp, order);
+	if (!page && reclaim) {
 		/* Reclaim that finds nothing leaves each CPU what it keeps */
 		drain_all_pages(NULL);
-		page = alloc_pages(gfp & ~__GFP_RECLAIM, order);
-	}
-	if (!page)
-		return NULL;
-
-	/* A kernel without the zone has taken the block from anywhere */
-	if (page_to_phys(page) + PFN_PHYS(nr_pages) - 1 > req->limit) {
-		__free_pages(page, order);
-		return NULL;
+		page = dmamap_alloc_pages(req, gfp & ~__GFP_RECLAIM, order);
 	}
 	return page;
 }
 
+/* A block of 2^order pages, the first @nr_pages of which are below the limit */
+static struct page *dmamap_alloc_block(struct dmamap_request *req,
+				       unsigned int order,
+				       unsigned long nr_pages, bool reclaim)
+{
+	struct page *page;
+
+	page = dmamap_any_block(req, order, reclaim);
+	if (!page ||
+	    page_to_phys(page) + PFN_PHYS(nr_pages) - 1 <= req->limit)
+		return page;
+
+	/* The zone reaches beyond it, or this kernel has no such zone */
+	__free_pages(page, order);
+	if (req->flags & MAP_CONSTRAINED)
+		req->must->search = true;
+	return NULL;
+}
+
 #ifdef CONFIG_CONTIG_ALLOC
+/* Memory that is of some other use than to be handed out */
+static bool dmamap_pageblock_usable(struct zone *zone, unsigned long pfn)
+{
+	struct page *page = pfn_to_online_page(pfn);
+	int migratetype;
+
+	if (!page || page_zone(page) != zone)
+		return false;
+	migratetype = get_pageblock_migratetype(page);
+	return !is_migrate_cma(migratetype) &&
+	       !is_migrate_isolate(migratetype) &&
+	       !is_migrate_highatomic(migratetype);
+}
+
+/*
+ * The nodes that the caller's policy allows, and that to begin with.  As in
+ * policy_nodemask(), it says nothing of the lower zones.
+ */
+static int dmamap_policy_node(gfp_t gfp, nodemask_t **nodemask)
+{
+	*nodemask = NULL;
+#ifdef CONFIG_NUMA
+	if (current->mempolicy && current->mempolicy->mode == MPOL_BIND &&
+	    apply_policy_zone(current->mempolicy, gfp_zone(gfp)) &&
+	    cpuset_nodemask_valid_mems_allowed(&current->mempolicy->nodes))
+		*nodemask = &current->mempolicy->nodes;
+	return mempolicy_slab_node();
+#else
+	return numa_node_id();
+#endif
+}
+
+/* The zones to look for memory in, by preference */
+static struct zonelist *dmamap_zonelist(const struct dmamap_request *req,
+					gfp_t gfp, nodemask_t **nodemask)
+{
+	int nid;
+
+	*nodemask = NULL;
+	if (req->must->nid != NUMA_NO_NODE)
+		return node_zonelist(req->must->nid, gfp | __GFP_THISNODE);
+	nid = dmamap_policy_node(gfp, nodemask);
+	return node_zonelist(nid, gfp);
+}
+
+/* May memory that is told as entries begin at this page and have so many? */
+static bool dmamap_place_fits(const struct dmamap_demands *must,
+			      unsigned long pfn, unsigned long nr_pages)
+{
+	if (!IS_ALIGNED(pfn, must->align))
+		return false;
+	if (nr_pages > must->boundary)
+		return IS_ALIGNED(pfn, must->boundary);
+	return !((pfn ^ (pfn + nr_pages - 1)) & ~(must->boundary - 1));
+}
+
+/*
+ * Memory that is free in a certain place.  The allocator could only be asked again
+ * and again, until what it gives happens to be there.
+ */
+
+/* How many pages are free together from here on, as far as the block goes */
+static unsigned long dmamap_free_at(unsigned long pfn)
+{
+	struct page *page = pfn_to_page(pfn);
+
+	if (!PageBuddy(page))
+		return 0;
+	return 1UL << min_t(unsigned long, MAX_PAGE_ORDER,
+			    buddy_order_unsafe(page));
+}
+
+static struct page *dmamap_mark_allocated_noprof(struct page *page,
+						 unsigned int order, gfp_t gfp)
+{
+	post_alloc_hook(page, order, gfp);
+	set_page_refcounted(page);
+	return page;
+}
+
+#define dmamap_mark_allocated(...) \
+	alloc_hooks(dmamap_mark_allocated_noprof(__VA_ARGS__))
+
+/* Single pages, with a reference each, of what compaction has isolated */
+static void dmamap_split_isolated(struct list_head *freepages, gfp_t gfp)
+{
+	struct page *page, *next;
+	unsigned int order;
+
+	for (order = 0; order < NR_PAGE_ORDERS; order++)
+		list_for_each_entry_safe(page, next, &freepages[order], lru) {
+			list_del(&page->lru);
+			split_page(dmamap_mark_allocated(page, order, gfp),
+				   order);
+		}
+}
+
+/*
+ * Takes @nr_pages from @pfn on, if all of them are still free.  They are in blocks
+ * that begin at @first, if they still do.
+ */
+static bool dmamap_take_run(struct zone *zone, unsigned long first,
+			    unsigned long pfn, unsigned long nr_pages,
+			    gfp_t gfp)
+{
+	struct compact_control cc = {
+		.zone	= zone,
+		.order	= -1,
+		.mode	= MIGRATE_SYNC,
+	};
+	const unsigned long end = pfn + nr_pages;
+	unsigned long last, nr;
+
+	/* The block that @pfn is in */
+	for (; first < pfn; first += nr) {
+		nr = dmamap_free_at(first);
+		if (!nr)
+			return false;
+		if (first + nr > pfn)
+			break;
+	}
+	/* They were looked at a while ago, and some may be about to go */
+	for (nr = first; nr < end; nr = ALIGN(nr + 1, pageblock_nr_pages))
+		if (!dmamap_pageblock_usable(zone, nr))
+			return false;
+	if (!zone_watermark_ok(zone, 0, min_wmark_pages(zone) + nr_pages,
+			       gfp_zone(gfp), 0))
+		return false;
+	last = isolate_freepages_range(&cc, first, end);
+	if (!last)
+		return false;
+
+	dmamap_split_isolated(cc.freepages, gfp);
+	if (first < pfn)
+		free_contig_range(first, pfn - first);
+	if (last > end)
+		free_contig_range(end, last - end);
+	return true;
+}
+
+/* The first place from @pfn on where so many pages may begin */
+static unsigned long dmamap_next_place(const struct dmamap_demands *must,
+				       unsigned long pfn,
+				       unsigned long nr_pages)
+{
+	pfn = ALIGN(pfn, must->align);
+	if (dmamap_place_fits(must, pfn, nr_pages))
+		return pfn;
+	return ALIGN(pfn, max(must->align, must->boundary));
+}
+
+/* From @pfn on, in a zone */
+static struct page *dmamap_find_run(const struct dmamap_request *req,
+				    struct zone *zone, gfp_t gfp,
+				    unsigned long pfn, unsigned long nr_pages)
+{
+	const unsigned long end = min_t(phys_addr_t, zone_end_pfn(zone),
+					PHYS_PFN(req->limit) + 1);
+	unsigned long first = pfn, block = pfn, place, nr;
+
+	while (pfn < end) {
+		/* Blocks are no longer than it takes to get here again */
+		if (pfn >= block) {
+			if (fatal_signal_pending(current))
+				return NULL;
+			cond_resched();
+			block = ALIGN(pfn + 1, pageblock_nr_pages);
+			if (!dmamap_pageblock_usable(zone, pfn)) {
+				pfn = block;
+				first = pfn;
+				continue;
+			}
+		}
+		nr = dmamap_free_at(pfn);
+		pfn += max(nr, 1);
+		if (!nr) {
+			first = pfn;
+			continue;
+		}
+		place = dmamap_next_place(req->must, first, nr_pages);
+		if (place + nr_pages > min(pfn, end))
+			continue;
+		if (dmamap_take_run(zone, first, place, nr_pages, gfp))
+			return pfn_to_page(place);
+		first = pfn;
+	}
+	return NULL;
+}
+
+static struct page *dmamap_search_runs(struct dmamap_request *req,
+				       unsigned long nr_pages)
+{
+	const gfp_t gfp = GFP_USER | __GFP_NOWARN | dmamap_zone(req->limit);
+	struct dmamap_demands *must = req->must;
+	struct zonelist *zonelist;
+	nodemask_t *nodemask;
+	unsigned long pfn;
+	struct page *page;
+	struct zoneref *z;
+	struct zone *zone;
+
+	zonelist = dmamap_zonelist(req, gfp, &nodemask);
+	for_each_zone_zonelist_nodemask(zone, z, zonelist, gfp_zone(gfp),
+					nodemask) {
+		/* What was no use for so many pages is none now */
+		if (must->run_zone && zone != must->run_zone)
+			continue;
+		pfn = must->run_zone ? must->run_pfn : zone->zone_start_pfn;
+		must->run_zone = NULL;
+		if (!cpuset_zone_allowed(zone, gfp))
+			continue;
+		page = dmamap_find_run(req, zone, gfp, pfn, nr_pages);
+		if (page) {
+			must->run_zone = zone;
+			must->run_pfn = page_to_pfn(page) + nr_pages;
+			return page;
+		}
+	}
+	return NULL;
+}
+
+/* Pages that lie together and are free now, with a reference to each */
+static struct page *dmamap_alloc_run(struct dmamap_request *req,
+				     unsigned long nr_pages)
+{
+	struct dmamap_demands *must = req->must;
+	struct page *page;
+
+	if (nr_pages != must->run_pages)
+		must->run_zone = NULL;
+	must->run_pages = nr_pages;
+	get_online_mems();
+	page = dmamap_search_runs(req, nr_pages);
+	put_online_mems();
+	return page;
+}
+
 /*
  * Contiguous memory where the buddy allocator has none: a window of pages that
  * are free or can be made so, of all such windows the cheapest.
@@ -457,6 +795,7 @@ static DEFINE_MUTEX(dmamap_window_lock);
 /**
  * struct dmamap_window - a search for one
  * @req: what for
+ * @nr_pages: how long
  * @zone: where
  * @end: the first page of @zone that is not below the limit
  * @costs: of the pageblocks from @first on; a ring
@@ -472,6 +811,7 @@ static DEFINE_MUTEX(dmamap_window_lock);
  */
 struct dmamap_window {
 	const struct dmamap_request	*req;
+	unsigned long			nr_pages;
 	struct zone			*zone;
 	unsigned long			end;
 	u32				*costs;
@@ -484,20 +824,6 @@ struct dmamap_window {
 	unsigned long			pfn;
 	unsigned long			cost;
 };
-
-/* Memory that is of some other use than to be handed out */
-static bool dmamap_pageblock_usable(struct zone *zone, unsigned long pfn)
-{
-	struct page *page = pfn_to_online_page(pfn);
-	int migratetype;
-
-	if (!page || page_zone(page) != zone)
-		return false;
-	migratetype = get_pageblock_migratetype(page);
-	return !is_migrate_cma(migratetype) &&
-	       !is_migrate_isolate(migratetype) &&
-	       !is_migrate_highatomic(migratetype);
-}
 
 /* What nobody holds is free, or in the middle of what is, or in a pool */
 static bool dmamap_unheld_usable(struct page *page, struct folio *folio)
@@ -570,7 +896,7 @@ static bool dmamap_window_tried(const struct dmamap_window *win,
 	unsigned int i;
 
 	for (i = 0; i < win->nr_tried; i++)
-		if (abs_diff(win->tried[i], pfn) < win->req->nr_pages)
+		if (abs_diff(win->tried[i], pfn) < win->nr_pages)
 			return true;
 	return false;
 }
@@ -629,6 +955,7 @@ static bool dmamap_window_better(const struct dmamap_window *win,
 {
 	return pfn == win->first + (win->nr_blocks - 1) * pageblock_nr_pages &&
 	       win->sum < win->cost &&
+	       dmamap_place_fits(win->req->must, win->first, win->nr_pages) &&
 	       !dmamap_window_tried(win, win->first);
 }
 
@@ -701,7 +1028,7 @@ static int dmamap_take_window(struct dmamap_window *win, gfp_t gfp)
 		if (err)
 			return err;
 		err = alloc_contig_range(win->pfn,
-					 win->pfn + win->req->nr_pages,
+					 win->pfn + win->nr_pages,
 					 MIGRATE_MOVABLE, gfp);
 		if (!err)
 			return 0;
@@ -710,36 +1037,19 @@ static int dmamap_take_window(struct dmamap_window *win, gfp_t gfp)
 	return -ENOMEM;
 }
 
-/*
- * The nodes that the caller's policy allows, and that to begin with.  As in
- * policy_nodemask(), it says nothing of the lower zones.
- */
-static int dmamap_policy_node(gfp_t gfp, nodemask_t **nodemask)
-{
-	*nodemask = NULL;
-#ifdef CONFIG_NUMA
-	if (current->mempolicy && current->mempolicy->mode == MPOL_BIND &&
-	    apply_policy_zone(current->mempolicy, gfp_zone(gfp)) &&
-	    cpuset_nodemask_valid_mems_allowed(&current->mempolicy->nodes))
-		*nodemask = &current->mempolicy->nodes;
-	return mempolicy_slab_node();
-#else
-	return numa_node_id();
-#endif
-}
-
 static int dmamap_search_zones(struct dmamap_window *win, gfp_t gfp)
 {
+	struct zonelist *zonelist;
 	nodemask_t *nodemask;
-	int nid = dmamap_policy_node(gfp, &nodemask);
 	struct zoneref *z;
 	struct zone *zone;
 	int err = -ENOMEM;
 
-	for_each_zone_zonelist_nodemask(zone, z, node_zonelist(nid, gfp),
-					gfp_zone(gfp), nodemask) {
+	zonelist = dmamap_zonelist(win->req, gfp, &nodemask);
+	for_each_zone_zonelist_nodemask(zone, z, zonelist, gfp_zone(gfp),
+					nodemask) {
 		if (!cpuset_zone_allowed(zone, gfp) ||
-		    !dmamap_room_in(zone, win->req->nr_pages, gfp))
+		    !dmamap_room_in(zone, win->nr_pages, gfp))
 			continue;
 		win->zone = zone;
 		win->nr_tried = 0;
@@ -770,16 +1080,20 @@ static int dmamap_search(struct dmamap_window *win, gfp_t gfp)
  * Finds a window that begins where a pageblock does, so that units of PMD_SIZE
  * fit, and takes it.  Return: its first page, with a reference to each.
  */
-static struct page *dmamap_alloc_window(const struct dmamap_request *req)
+static struct page *dmamap_alloc_window(const struct dmamap_request *req,
+					unsigned long nr_pages)
 {
 	const gfp_t gfp = GFP_USER | __GFP_NOWARN | dmamap_zone(req->limit);
 	struct dmamap_window win = {
 		.req		= req,
-		.nr_blocks	= DIV_ROUND_UP(req->nr_pages,
-					       pageblock_nr_pages),
+		.nr_pages	= nr_pages,
+		.nr_blocks	= DIV_ROUND_UP(nr_pages, pageblock_nr_pages),
 	};
 	int err;
 
+	/* What is free and together was found without */
+	if (req->must->no_reclaim)
+		return ERR_PTR(-ENOMEM);
 	win.costs = kvmalloc_array(win.nr_blocks, sizeof(*win.costs),
 				   GFP_KERNEL | __GFP_NOWARN |
 				   __GFP_RETRY_MAYFAIL);
@@ -811,44 +1125,141 @@ unfreeze:
 
 /* Consumes the pages, also when it fails */
 static int dmamap_add_window(struct inode *inode, struct page *page,
-			     unsigned long nr_pages)
+			     unsigned long nr_pages, pgoff_t index)
 {
 	unsigned long pfn = page_to_pfn(page);
-	unsigned long index = 0;
+	const unsigned long end = pfn + nr_pages;
 	unsigned int order;
 	int err = 0;
 
-	while (index < nr_pages && !err) {
-		order = min_t(unsigned int, ilog2(nr_pages - index),
-			      __ffs((pfn + index) | index |
-				    1UL << DMAMAP_UNIT_ORDER));
-		page = pfn_to_page(pfn + index);
+	while (pfn < end && !err) {
+		order = min_t(unsigned int, ilog2(end - pfn),
+			      __ffs(pfn | index | 1UL << DMAMAP_UNIT_ORDER));
+		page = pfn_to_page(pfn);
 		if (!dmamap_join_pages(page, order))
 			order = 0;
 		err = dmamap_add_unit(inode, page, order, index);
+		pfn += 1UL << order;
 		index += 1UL << order;
 		if (fatal_signal_pending(current))
 			err = -EINTR;
 		cond_resched();
 	}
-	for (; index < nr_pages; index++) {
-		__free_page(pfn_to_page(pfn + index));
+	for (; pfn < end; pfn++) {
+		__free_page(pfn_to_page(pfn));
 		cond_resched();
 	}
 	return err;
 }
 #else
-static struct page *dmamap_alloc_window(const struct dmamap_request *req)
+static struct page *dmamap_alloc_run(struct dmamap_request *req,
+				     unsigned long nr_pages)
+{
+	return NULL;
+}
+
+static struct page *dmamap_alloc_window(const struct dmamap_request *req,
+					unsigned long nr_pages)
 {
 	return ERR_PTR(-ENOMEM);
 }
 
 static int dmamap_add_window(struct inode *inode, struct page *page,
-			     unsigned long nr_pages)
+			     unsigned long nr_pages, pgoff_t index)
 {
 	return -ENOMEM;
 }
 #endif
+
+/*
+ * Where memory that is longer than an entry may be is cut: at a multiple of the
+ * alignment, so that the next entry begins at one.  Return: false if no entry
+ * can be so short and so long.
+ */
+static bool dmamap_set_cut(struct dmamap_demands *must)
+{
+	const unsigned long longest = min(must->max, must->boundary);
+
+	must->cut = ALIGN_DOWN(longest, must->align);
+	if (must->cut < ALIGN(must->min, must->align))
+		must->cut = 0;
+	return must->min <= longest;
+}
+
+/*
+ * The length of the entry at @pfn, in pages, of so many that lie together; @last:
+ * with them the buffer ends.
+ */
+static unsigned long dmamap_entry_pages(const struct dmamap_demands *must,
+					unsigned long pfn,
+					unsigned long nr_pages, bool last)
+{
+	unsigned long window = must->boundary - (pfn & (must->boundary - 1));
+	unsigned long before;
+
+	if (nr_pages > window)
+		last = false;
+	window = min(nr_pages, window);
+	if (window <= must->max)
+		return window;
+	if (last)
+		return must->cut;
+	/* So much is left for those that follow that none of them is too short */
+	before = DIV_ROUND_UP(window - must->max, must->cut);
+	window -= must->min + (before - 1) * ALIGN(must->min, must->align);
+	return min(must->cut, ALIGN_DOWN(window, must->align));
+}
+
+/* Of blocks that have so many pages and begin where memory may begin */
+static unsigned int dmamap_order(const struct dmamap_demands *must,
+				 unsigned long nr_pages)
+{
+	return max_t(unsigned int, ilog2(must->align), order_base_2(nr_pages));
+}
+
+/*
+ * How much is to be used of a block of 2^order pages where @nr_pages are still
+ * wanted: all of it, unless that could not be told as entries that are neither
+ * too long nor too short, or not as few.  0: a smaller block does as well.
+ */
+static unsigned long dmamap_usable(const struct dmamap_demands *must,
+				   unsigned int order, unsigned long nr_pages)
+{
+	const unsigned long size = 1UL << order;
+	const unsigned long window = min(size, must->boundary);
+	unsigned long nr_cuts, used;
+
+	if (!must->cut) {
+		used = min3(window, must->max, nr_pages);
+		return size / 2 >= max(used, must->align) ? 0 : used;
+	}
+
+	nr_cuts = DIV_ROUND_UP(window, must->cut);
+	if (nr_pages <= window)
+		return nr_pages;
+	/* An end that is longer than the half is worth an entry */
+	if (nr_cuts * ALIGN(must->min, must->align) <= window &&
+	    (nr_cuts != 2 || window == 2 * must->cut))
+		return min(size, nr_pages);
+	return size == window ? (nr_cuts - 1) * must->cut : 0;
+}
+
+/* What each CPU keeps is free as well */
+static struct page *dmamap_drain_for_run(struct dmamap_request *req,
+					 unsigned long nr_pages)
+{
+	struct page *page = dmamap_alloc_run(req, nr_pages);
+
+	if (!page && !req->must->drained && IS_ENABLED(CONFIG_CONTIG_ALLOC)) {
+		drain_all_pages(NULL);
+		req->must->drained = true;
+		page = dmamap_alloc_run(req, nr_pages);
+	}
+	/* What was beside it has been freed, and is kept again */
+	if (page)
+		req->must->drained = false;
+	return page;
+}
 
 /*
  * One block, or else one window.  What the allocator could make of a small block
@@ -856,22 +1267,27 @@ static int dmamap_add_window(struct inode *inode, struct page *page,
  * this comes last.
  */
 static int dmamap_fill_contiguous(struct inode *inode,
-				  const struct dmamap_request *req)
+				  struct dmamap_request *req)
 {
-	const unsigned int order = order_base_2(req->nr_pages);
+	const unsigned int order = dmamap_order(req->must, req->nr_pages);
 	struct page *page = NULL;
 
 	if (order <= MAX_PAGE_ORDER)
 		page = dmamap_alloc_block(req, order, req->nr_pages,
-					  order <= PAGE_ALLOC_COSTLY_ORDER);
+					  order <= PAGE_ALLOC_COSTLY_ORDER &&
+					  !req->must->no_reclaim);
 	if (page)
 		return dmamap_add_block(inode, page, order, req->nr_pages, 0);
 
-	page = dmamap_alloc_window(req);
+	if (req->flags & MAP_CONSTRAINED)
+		page = dmamap_drain_for_run(req, req->nr_pages);
+	if (!page)
+		page = dmamap_alloc_window(req, req->nr_pages);
 	if (!IS_ERR(page))
-		return dmamap_add_window(inode, page, req->nr_pages);
+		return dmamap_add_window(inode, page, req->nr_pages, 0);
 
-	if (page != ERR_PTR(-ENOMEM) || order > MAX_PAGE_ORDER)
+	if (page != ERR_PTR(-ENOMEM) || order > MAX_PAGE_ORDER ||
+	    req->must->search || req->must->no_reclaim)
 		return PTR_ERR(page);
 	page = dmamap_alloc_block(req, order, req->nr_pages, true);
 	if (!page)
@@ -880,21 +1296,177 @@ static int dmamap_fill_contiguous(struct inode *inode,
 }
 
 /*
+ * Where no block meets the constraints: the longest window that can be had, of
+ * 2^order pages at most.  Return: its pages, 0 if there is none, or an error.
+ */
+static long dmamap_fill_window(struct inode *inode,
+			       const struct dmamap_request *req,
+			       unsigned int *order, unsigned int least,
+			       pgoff_t index)
+{
+	const unsigned long left = req->nr_pages - index;
+	unsigned long nr_pages;
+	struct page *page;
+	int err;
+
+	*order = max(min(*order, dmamap_order(req->must, left)), least);
+	for (;;) {
+		nr_pages = dmamap_usable(req->must, *order, left);
+		page = nr_pages ? dmamap_alloc_window(req, nr_pages) :
+				  ERR_PTR(-ENOMEM);
+		if (page != ERR_PTR(-ENOMEM) || *order == least)
+			break;
+		/* A pageblock is free as a whole, or none of it */
+		*order = *order > pageblock_order ? *order - 1 : least;
+	}
+	if (page == ERR_PTR(-ENOMEM))
+		return 0;
+	if (IS_ERR(page))
+		return PTR_ERR(page);
+	err = dmamap_add_window(inode, page, nr_pages, index);
+	return err ?: nr_pages;
+}
+
+/*
+ * What is free but in no block that has so many pages.  Return: how many, 0 if
+ * there are none, or an error.
+ */
+static long dmamap_fill_run(struct inode *inode, struct dmamap_request *req,
+			    unsigned long nr_pages, bool last, pgoff_t index)
+{
+	struct page *page = last ? dmamap_drain_for_run(req, nr_pages) :
+				   dmamap_alloc_run(req, nr_pages);
+	int err;
+
+	if (!page)
+		return 0;
+	err = dmamap_add_window(inode, page, nr_pages, index);
+	return err ?: nr_pages;
+}
+
+/*
+ * What is free and shorter than the smallest block that would do: an entry, as
+ * long as can be.
+ */
+static long dmamap_fill_short(struct inode *inode, struct dmamap_request *req,
+			      unsigned int least, pgoff_t index)
+{
+	const unsigned long left = req->nr_pages - index;
+	struct dmamap_demands *must = req->must;
+	const unsigned long fewest = min(left, must->min);
+	unsigned long nr_pages = min3(left, must->max, must->boundary);
+	long filled;
+
+	nr_pages = min(nr_pages, must->short_pages ?: 1UL << least);
+	for (;;) {
+		filled = dmamap_fill_run(inode, req, nr_pages,
+					 nr_pages == fewest, index);
+		if (filled || nr_pages == fewest)
+			break;
+		nr_pages = max(nr_pages / 2, fewest);
+	}
+	must->short_pages = nr_pages;
+	return filled;
+}
+
+/*
+ * Where there is no such block and no such run: what can be made free or, as it
+ * uses up places where more could be made so, a shorter run.
+ */
+static long dmamap_fill_last(struct inode *inode, struct dmamap_request *req,
+			     unsigned int *order, unsigned int least,
+			     pgoff_t index)
+{
+	long nr_pages = 0;
+
+	if (!req->must->short_pages)
+		nr_pages = dmamap_fill_window(inode, req, order, least, index);
+	if (!nr_pages)
+		nr_pages = dmamap_fill_short(inode, req, least, index);
+	return nr_pages ?: -ENOMEM;
+}
+
+/*
+ * Some of the buffer, from blocks of 2^order pages; @last: no smaller ones will
+ * do.  Return: how many pages, 0 if there are none, or an error.
+ */
+static long dmamap_fill_some(struct inode *inode, struct dmamap_request *req,
+			     unsigned int order, bool last, pgoff_t index)
+{
+	unsigned long nr_pages = dmamap_usable(req->must, order,
+					       req->nr_pages - index);
+	struct page *page = NULL;
+	int err;
+
+	/* Of what is so long there was no more before */
+	if (!nr_pages || req->must->short_pages)
+		return 0;
+	if (order <= MAX_PAGE_ORDER && !req->must->search)
+		page = dmamap_alloc_block(req, order, nr_pages,
+					  last && !req->must->no_reclaim);
+	if (page) {
+		err = dmamap_add_block(inode, page, order, nr_pages, index);
+		return err ?: nr_pages;
+	}
+	if (!req->must->search && !last)
+		return 0;
+	return dmamap_fill_run(inode, req, nr_pages, last, index);
+}
+
+/*
+ * As dmamap_fill_blocks(), where constraints choose the orders and leave some of a
+ * block unused, so that what follows is in smaller units.  The smallest block that
+ * would do is worth reclaim.
+ */
+static int dmamap_fill_constrained(struct inode *inode,
+				   struct dmamap_request *req)
+{
+	unsigned long left, fewest = req->must->min;
+	unsigned int least = dmamap_order(req->must, fewest);
+	unsigned int order = max(MAX_PAGE_ORDER, least);
+	unsigned int window_order = BITS_PER_LONG - 1;
+	pgoff_t index = 0;
+	long nr_pages;
+
+	for (; index < req->nr_pages; index += nr_pages) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		cond_resched();
+
+		left = req->nr_pages - index;
+		if (left < fewest) {
+			fewest = left;
+			least = dmamap_order(req->must, left);
+		}
+		order = min(order, dmamap_order(req->must, left));
+		nr_pages = dmamap_fill_some(inode, req, order, order == least,
+					    index);
+		if (!nr_pages && order > least) {
+			order--;
+			continue;
+		}
+		if (!nr_pages)
+			nr_pages = dmamap_fill_last(inode, req, &window_order,
+						    least, index);
+		if (nr_pages < 0)
+			return nr_pages;
+	}
+	return 0;
+}
+
+/*
  * Fills the buffer, largest blocks first: orders only ever fall, so that each
  * block begins at an index that is a multiple of its size, as the page cache
  * and PMD mappings want it.  Large blocks are taken where they are at hand; the
  * single page that could stand in for them is worth reclaim.
  */
-static int dmamap_fill(struct inode *inode, const struct dmamap_request *req)
+static int dmamap_fill_blocks(struct inode *inode, struct dmamap_request *req)
 {
 	unsigned int order = MAX_PAGE_ORDER;
 	unsigned long nr_pages;
 	pgoff_t index = 0;
 	struct page *page;
 	int err;
-
-	if (req->flags & MAP_CONTIGUOUS)
-		return dmamap_fill_contiguous(inode, req);
 
 	while (index < req->nr_pages) {
 		if (fatal_signal_pending(current))
@@ -919,6 +1491,15 @@ static int dmamap_fill(struct inode *inode, const struct dmamap_request *req)
 		index += nr_pages;
 	}
 	return 0;
+}
+
+static int dmamap_fill(struct inode *inode, struct dmamap_request *req)
+{
+	if (req->flags & MAP_CONTIGUOUS)
+		return dmamap_fill_contiguous(inode, req);
+	if (req->flags & MAP_CONSTRAINED)
+		return dmamap_fill_constrained(inode, req);
+	return dmamap_fill_blocks(inode, req);
 }
 
 static vm_fault_t dmamap_fault(struct vm_fault *vmf)
@@ -1123,6 +1704,7 @@ static struct inode *dmamap_alloc_inode(struct super_block *sb)
 	buf->user = NULL;
 	buf->nr_charged = 0;
 	buf->vm_flags = 0;
+	buf->gfp = 0;
 	buf->rearranged = false;
 	return &buf->inode;
 }
@@ -1171,6 +1753,7 @@ static struct inode *dmamap_new_inode(const struct dmamap_request *req,
 	buf = dmamap_of(inode);
 	buf->user = get_uid(user);
 	buf->nr_charged = req->nr_pages;
+	buf->gfp = req->must->gfp;
 	if ((req->flags & MAP_TYPE) == MAP_PRIVATE)
 		buf->vm_flags = VM_DONTCOPY;
 
@@ -1182,38 +1765,6 @@ static struct inode *dmamap_new_inode(const struct dmamap_request *req,
 	 */
 	i_size_write(inode, PFN_PHYS((loff_t)req->nr_pages + 1));
 	return inode;
-}
-
-static struct file *dmamap_create(const struct dmamap_request *req,
-				  struct user_struct *user)
-{
-	struct inode *inode;
-	struct file *file;
-	int err;
-
-	inode = dmamap_new_inode(req, user);
-	if (IS_ERR(inode))
-		return ERR_CAST(inode);
-
-	err = dmamap_fill(inode, req);
-	count_vm_event(err ? DMA_MAP_ALLOC_FAIL : DMA_MAP_ALLOC_SUCCESS);
-	if (err)
-		goto err_put_inode;
-
-	/* It is memory that is asked for here, not one file more */
-	file = alloc_file_pseudo_noaccount(inode, dmamap_mnt, "[dma_map]",
-					   O_RDWR, &dmamap_fops);
-	if (IS_ERR(file)) {
-		err = PTR_ERR(file);
-		goto err_put_inode;
-	}
-	/* Nobody ages what is not on the LRU: spare zapping the trouble */
-	file->f_mode |= FMODE_NOREUSE;
-	return file;
-
-err_put_inode:
-	iput(inode);
-	return ERR_PTR(err);
 }
 
 typedef int (*dmamap_put_t)(void *arg, phys_addr_t start, phys_addr_t end);
@@ -1292,10 +1843,18 @@ struct compat_dma_entry {
 };
 #endif
 
-/* Where the next entry goes, in the layout of the calling ABI */
+/**
+ * struct dmamap_table - where entries go
+ * @next: the next one
+ * @count_only: it is not to be written
+ * @compat: in the layout of 32-bit callers
+ * @must: what they must meet, with MAP_CONSTRAINED
+ */
 struct dmamap_table {
-	void __user	*next;
-	bool		compat;
+	void __user			*next;
+	bool				count_only;
+	bool				compat;
+	struct dmamap_demands		*must;
 };
 
 static int dmamap_put_entry(void *arg, phys_addr_t start, phys_addr_t end)
@@ -1320,6 +1879,124 @@ static int dmamap_put_entry(void *arg, phys_addr_t start, phys_addr_t end)
 		return -EFAULT;
 	table->next += size;
 	return 0;
+}
+
+/* Cuts memory that is in one piece into entries */
+static int dmamap_put_run(void *arg, phys_addr_t start, phys_addr_t end)
+{
+	unsigned long pfn = PHYS_PFN(start), nr_pages, last = PHYS_PFN(end);
+	struct dmamap_table *table = arg;
+	struct dmamap_demands *must = table->must;
+	int err = 0;
+
+	must->left -= last - pfn;
+	for (; pfn < last && !err; pfn += nr_pages) {
+		nr_pages = dmamap_entry_pages(must, pfn, last - pfn,
+					      !must->left);
+		if (!(++must->nr_entries % 1024)) {
+			cond_resched();
+			if (fatal_signal_pending(current))
+				return -EINTR;
+		}
+		if (!table->count_only)
+			err = dmamap_put_entry(table, PFN_PHYS(pfn),
+					       PFN_PHYS(pfn + nr_pages));
+	}
+	return err;
+}
+
+static int dmamap_walk_entries(struct address_space *mapping,
+			       const struct dmamap_request *req,
+			       struct dmamap_table *table)
+{
+	table->must->left = req->nr_pages;
+	table->must->nr_entries = 0;
+	return dmamap_walk_runs(mapping, 0, req->nr_pages - 1, dmamap_put_run,
+				table);
+}
+
+static int dmamap_count_entries(struct inode *inode,
+				const struct dmamap_request *req)
+{
+	struct dmamap_demands *must = req->must;
+	struct dmamap_table table = { .must = must, .count_only = true };
+	int err;
+
+	err = dmamap_walk_entries(inode->i_mapping, req, &table);
+	if (err)
+		return err;
+	return must->nr_entries > must->max_entries ? -ENOSPC : 0;
+}
+
+/* Takes over the charge, whatever becomes of it */
+static struct inode *dmamap_filled_inode(struct dmamap_request *req,
+					 struct user_struct *user)
+{
+	struct inode *inode;
+	int err;
+
+	inode = dmamap_new_inode(req, user);
+	if (IS_ERR(inode))
+		return inode;
+
+	err = dmamap_fill(inode, req);
+	count_vm_event(err ? DMA_MAP_ALLOC_FAIL : DMA_MAP_ALLOC_SUCCESS);
+	if (!err && req->must->max_entries < req->nr_pages)
+		err = dmamap_count_entries(inode, req);
+	if (!err)
+		return inode;
+	iput(inode);
+	return ERR_PTR(err);
+}
+
+/*
+ * What the largest blocks at hand did not do may be done if each entry is as long
+ * as the average may be.
+ */
+static bool dmamap_ask_for_fewer(const struct dmamap_request *req)
+{
+	struct dmamap_demands *must = req->must;
+
+	/* Wherever one piece lies, it is cut into as many */
+	if (must->fewer || req->flags & MAP_CONTIGUOUS)
+		return false;
+	must->fewer = true;
+	must->short_pages = 0;
+	must->run_zone = NULL;
+	must->min = max(must->min, DIV_ROUND_UP(req->nr_pages,
+						must->max_entries));
+	return dmamap_set_cut(must);
+}
+
+/* The file has the charge, or nobody */
+static struct file *dmamap_create(struct dmamap_request *req,
+				  struct user_struct *user)
+{
+	struct inode *inode;
+	struct file *file;
+
+	for (;;) {
+		if (!dmamap_charge(user, req->nr_pages))
+			return ERR_PTR(-EAGAIN);
+		inode = dmamap_filled_inode(req, user);
+		if (!IS_ERR(inode))
+			break;
+		if (inode == ERR_PTR(-ENOMEM) && req->must->fewer)
+			return ERR_PTR(-ENOSPC);
+		if (inode != ERR_PTR(-ENOSPC) || !dmamap_ask_for_fewer(req))
+			return ERR_CAST(inode);
+	}
+
+	/* It is memory that is asked for here, not one file more */
+	file = alloc_file_pseudo_noaccount(inode, dmamap_mnt, "[dma_map]",
+					   O_RDWR, &dmamap_fops);
+	if (IS_ERR(file)) {
+		iput(inode);
+		return file;
+	}
+	/* Nobody ages what is not on the LRU: spare zapping the trouble */
+	file->f_mode |= FMODE_NOREUSE;
+	return file;
 }
 
 static int dmamap_check_flags(unsigned long addr, unsigned long prot,
@@ -1449,8 +2126,18 @@ static unsigned long dmamap_map(struct file *file,
 	return ret;
 }
 
-static unsigned long dmamap_serve(const struct dmamap_request *req,
-				  struct dmamap_table *table)
+static int dmamap_tell(struct file *file, const struct dmamap_request *req,
+		       struct dmamap_table *table)
+{
+	if (req->flags & MAP_CONSTRAINED)
+		return dmamap_walk_entries(file->f_mapping, req, table);
+	return dmamap_walk_runs(file->f_mapping, 0, req->nr_pages - 1,
+				dmamap_put_entry, table);
+}
+
+static unsigned long dmamap_serve(struct dmamap_request *req,
+				  struct dmamap_table *table,
+				  struct dma_constraints __user *constraints)
 {
 	struct user_struct *user = current_user();
 	unsigned long ret;
@@ -1459,9 +2146,10 @@ static unsigned long dmamap_serve(const struct dmamap_request *req,
 	/* What was pinned may be free by now, and the charge with it */
 	if (!list_empty(&dmamap_pinned))
 		dmamap_reap(NULL);
-	if (!dmamap_charge(user, req->nr_pages))
-		return -EAGAIN;
 	file = dmamap_create(req, user);
+	if (file == ERR_PTR(-ENOSPC) && req->flags & MAP_CONSTRAINED &&
+	    put_user(req->must->nr_entries, &constraints->nr_entries))
+		return -EFAULT;
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 
@@ -1469,37 +2157,145 @@ static unsigned long dmamap_serve(const struct dmamap_request *req,
 	 * Mapped last: no other thread gets to see what may be undone yet, and
 	 * nothing changes in a file that nobody else knows of.
 	 */
-	ret = dmamap_walk_runs(file->f_mapping, 0, req->nr_pages - 1,
-			       dmamap_put_entry, table);
+	ret = dmamap_tell(file, req, table);
+	if (!ret && req->flags & MAP_CONSTRAINED &&
+	    put_user(req->must->nr_entries, &constraints->nr_entries))
+		ret = -EFAULT;
 	if (!ret)
 		ret = dmamap_map(file, req);
 	fput(file);
 	return ret;
 }
 
-static unsigned long do_dma_map(struct dmamap_request *req, size_t length,
-				struct dmamap_table *table)
+static int dmamap_read_constraints(struct dma_constraints *c,
+				   struct dma_constraints __user *from)
+{
+	u64 size;
+
+	BUILD_BUG_ON(sizeof(*c) != DMA_CONSTRAINTS_SIZE_VER0);
+	BUILD_BUG_ON(offsetofend(struct dma_constraints, flags) != sizeof(*c));
+
+	if (get_user(size, &from->size))
+		return -EFAULT;
+	if (size < DMA_CONSTRAINTS_SIZE_VER0)
+		return -EINVAL;
+	if (size > PAGE_SIZE)
+		return -E2BIG;
+	return copy_struct_from_user(c, sizeof(*c), from, size);
+}
+
+/* As pages, rounded up; more than there can be is so many, too */
+static unsigned long dmamap_pages_up(u64 bytes)
+{
+	u64 pages = (bytes >> PAGE_SHIFT) + !!offset_in_page(bytes);
+
+	return clamp_t(u64, pages, 1, DMAMAP_NO_BOUNDARY);
+}
+
+/* What says nothing is not to be noticed from here on */
+static int dmamap_set_constraints(struct dmamap_request *req,
+				  const struct dma_constraints *c)
+{
+	struct dmamap_demands *must = req->must;
+
+	if (c->flags & ~DMA_NO_RECLAIM || c->node < NUMA_NO_NODE ||
+	    c->node >= MAX_NUMNODES ||
+	    (c->node >= 0 && !node_possible(c->node)))
+		return -EINVAL;
+	if (c->alignment & (c->alignment - 1) ||
+	    c->boundary & (c->boundary - 1))
+		return -EINVAL;
+	if ((c->boundary && c->boundary < PAGE_SIZE) ||
+	    (c->max_len && c->max_len < PAGE_SIZE) ||
+	    (c->addr_limit && c->addr_limit < PAGE_SIZE - 1))
+		return -EINVAL;
+
+	if (c->addr_limit && c->addr_limit < req->limit)
+		req->limit = ALIGN_DOWN(c->addr_limit + 1, PAGE_SIZE) - 1;
+	must->align = dmamap_pages_up(c->alignment);
+	must->min = dmamap_pages_up(c->min_len);
+	if (c->boundary)
+		must->boundary = dmamap_pages_up(c->boundary);
+	if (c->max_len)
+		must->max = min_t(u64, c->max_len >> PAGE_SHIFT,
+				  DMAMAP_NO_BOUNDARY);
+	if (c->max_entries)
+		must->max_entries = min_t(u64, c->max_entries, ULONG_MAX);
+	must->nid = c->node;
+	must->no_reclaim = c->flags & DMA_NO_RECLAIM;
+	if (must->no_reclaim)
+		must->gfp = GFP_NOWAIT | __GFP_NOWARN;
+	return dmamap_set_cut(must) ? 0 : -EINVAL;
+}
+
+/* What lies together has to be cut, so that there must be places for that */
+static int dmamap_check_contiguous(const struct dmamap_request *req)
+{
+	const struct dmamap_demands *must = req->must;
+
+	if (req->nr_pages <= min(must->max, must->boundary))
+		return 0;
+	if (!must->cut)
+		return -EINVAL;
+	if (req->nr_pages > must->boundary &&
+	    DIV_ROUND_UP(must->boundary, must->cut) *
+	    ALIGN(must->min, must->align) > must->boundary)
+		return -EINVAL;
+	return 0;
+}
+
+/* Apart from the checks, too: these do with few registers then */
+static noinline unsigned long
+dmamap_map_checked(struct dmamap_request *req, struct dmamap_table *table,
+		   struct dma_constraints __user *constraints)
 {
 	unsigned long ret;
 
-	ret = dmamap_check_flags(req->addr, req->prot, req->flags);
-	if (ret)
-		return ret;
-	ret = dmamap_check_length(length);
-	if (ret)
-		return ret;
 	ret = dmamap_check_permission(req->prot);
 	if (ret)
 		return ret;
 
-	req->nr_pages = PAGE_ALIGN(length) >> PAGE_SHIFT;
 	if (req->flags & MAP_LIMITED)
 		req->limit = min_t(phys_addr_t, req->limit,
 				   DMA_BIT_MASK(24));
 
-	ret = dmamap_serve(req, table);
+	ret = dmamap_serve(req, table, constraints);
 	trace_dmamap_map(req->nr_pages, req->prot, req->flags, ret);
 	return ret;
+}
+
+/* Apart, so that no other call has to make room for what is demanded */
+static noinline unsigned long
+dmamap_map_constrained(struct dmamap_request *req, struct dmamap_table *table,
+		       struct dma_constraints __user *constraints)
+{
+	struct dmamap_demands must = DMAMAP_NO_DEMANDS;
+	struct dma_constraints c;
+	int err;
+
+	req->must = &must;
+	table->must = &must;
+	err = dmamap_read_constraints(&c, constraints);
+	err = err ?: dmamap_set_constraints(req, &c);
+	if (!err && req->flags & MAP_CONTIGUOUS)
+		err = dmamap_check_contiguous(req);
+	return err ?: dmamap_map_checked(req, table, constraints);
+}
+
+static unsigned long do_dma_map(struct dmamap_request *req, size_t length,
+				struct dmamap_table *table,
+				struct dma_constraints __user *constraints)
+{
+	int err;
+
+	err = dmamap_check_flags(req->addr, req->prot, req->flags);
+	err = err ?: dmamap_check_length(length);
+	if (err)
+		return err;
+	req->nr_pages = PAGE_ALIGN(length) >> PAGE_SHIFT;
+	if (req->flags & MAP_CONSTRAINED)
+		return dmamap_map_constrained(req, table, constraints);
+	return dmamap_map_checked(req, table, constraints);
 }
 
 /**
@@ -1511,58 +2307,67 @@ static unsigned long do_dma_map(struct dmamap_request *req, size_t length,
  *	inherited over fork()); MAP_CONTIGUOUS: one physically contiguous chunk;
  *	MAP_LIMITED: each byte below 16 MiB; MAP_FIXED, MAP_FIXED_NOREPLACE,
  *	MAP_32BIT and MAP_ABOVE4G as for mmap(); MAP_ANONYMOUS, MAP_LOCKED,
- *	MAP_POPULATE and MAP_NORESERVE have no effect
+ *	MAP_POPULATE and MAP_NORESERVE have no effect;
+ *	MAP_CONSTRAINED: @constraints is read
  * @dma_table: where to write the physical address and length of each chunk, in
  *	order of virtual address; room for a chunk a page, or for one with
- *	MAP_CONTIGUOUS
+ *	MAP_CONTIGUOUS; with @constraints for as many as these say
+ * @constraints: what each chunk must meet, see struct dma_constraints
  *
  * The memory is zeroed, mapped at once and neither moved nor swapped nor copied
  * until munmap().  What fails changes nothing.
  *
  * Return: the address of the mapping, or
  *  - EINVAL: length 0; unknown flags or prot; no or more than one sharing type;
- *	MAP_FIXED or MAP_FIXED_NOREPLACE with an addr not on a page boundary
+ *	MAP_FIXED or MAP_FIXED_NOREPLACE with an addr not on a page boundary;
+ *	constraints that no memory meets
+ *  - E2BIG: constraints that this kernel does not know
  *  - ENOMEM: the length wraps, or exceeds the address space or the machine; no
  *	such memory; RLIMIT_AS; too many mappings
  *  - EPERM: no CAP_SYS_RAWIO in the initial user namespace; PROT_EXEC; what
  *	MAP_FIXED is to replace is sealed
  *  - EOPNOTSUPP: guest with encrypted memory
  *  - EAGAIN: RLIMIT_MEMLOCK, without CAP_IPC_LOCK
- *  - EFAULT: dma_table cannot be written
+ *  - ENOSPC: more chunks than @constraints says that there is room for
+ *  - EFAULT: dma_table or constraints cannot be read or written
  *  - EEXIST: MAP_FIXED_NOREPLACE over a mapping
  *  - EACCES: a security module refused
  *  - EINTR: a fatal signal
  */
-SYSCALL_DEFINE5(dma_map, unsigned long, addr, size_t, length,
+SYSCALL_DEFINE6(dma_map, unsigned long, addr, size_t, length,
 		unsigned long, prot, unsigned long, flags,
-		struct dma_entry __user *, dma_table)
+		struct dma_entry __user *, dma_table,
+		struct dma_constraints __user *, constraints)
 {
 	struct dmamap_table table = { .next = dma_table };
 	struct dmamap_request req = {
 		.addr = addr,
 		.prot = prot,
 		.flags = flags,
+		.must = &dmamap_no_demands,
 		/* The entries of a 32-bit kernel hold no more */
 		.limit = DMA_BIT_MASK(BITS_PER_LONG),
 	};
 
-	return do_dma_map(&req, length, &table);
+	return do_dma_map(&req, length, &table, constraints);
 }
 
 #ifdef CONFIG_COMPAT
-COMPAT_SYSCALL_DEFINE5(dma_map, compat_ulong_t, addr, compat_size_t, length,
+COMPAT_SYSCALL_DEFINE6(dma_map, compat_ulong_t, addr, compat_size_t, length,
 		       compat_ulong_t, prot, compat_ulong_t, flags,
-		       struct compat_dma_entry __user *, dma_table)
+		       struct compat_dma_entry __user *, dma_table,
+		       struct dma_constraints __user *, constraints)
 {
 	struct dmamap_table table = { .next = dma_table, .compat = true };
 	struct dmamap_request req = {
 		.addr = addr,
 		.prot = prot,
 		.flags = flags,
+		.must = &dmamap_no_demands,
 		.limit = DMA_BIT_MASK(32),
 	};
 
-	return do_dma_map(&req, length, &table);
+	return do_dma_map(&req, length, &table, constraints);
 }
 #endif
 

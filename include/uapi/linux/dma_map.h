@@ -5,6 +5,8 @@
  * This header is the whole ABI of the call and does not need a patched libc:
  *
  *	addr = syscall(__NR_dma_map, addr, length, prot, flags, dma_table);
+ *	addr = syscall(__NR_dma_map, addr, length, prot,
+ *		       flags | MAP_CONSTRAINED, dma_table, constraints);
  */
 #ifndef _UAPI_LINUX_DMA_MAP_H
 #define _UAPI_LINUX_DMA_MAP_H
@@ -38,13 +40,52 @@ typedef struct dma_entry {
 /*
  * Room to provide in dma_table for a buffer of @length bytes, in entries: the
  * pages in it, for the smallest page size that Linux knows.  One entry is
- * enough with MAP_CONTIGUOUS.
+ * enough with MAP_CONTIGUOUS, unless there are constraints.
  */
 #define DMA_TABLE_MAX(length)	(((length) + 4095) / 4096)
 
 /* Flags besides those of mmap(2), in one namespace with them */
 #define MAP_CONTIGUOUS	0x200000	/* one physically contiguous chunk */
 #define MAP_LIMITED	0x400000	/* each byte below 16 MiB */
-#define MAP_CONSTRAINED	0x800000	/* reserved for a sixth argument */
+#define MAP_CONSTRAINED	0x800000	/* there is a sixth argument */
+
+/**
+ * struct dma_constraints - what a device demands of its memory
+ * @size: of this struct, in bytes, by which later versions are told apart
+ * @addr_limit: highest usable physical address, inclusive; 0: any
+ * @alignment: the address of each entry is a multiple of this power of two, in
+ *	bytes; 0: of the page size
+ * @boundary: no entry crosses a multiple of this power of two, of a page or
+ *	more, in bytes; 0: none
+ * @min_len: no entry but the last is shorter, in bytes; 0: any
+ * @max_len: no entry is longer, in bytes, of a page or more; 0: any.  What is
+ *	longer in memory is told as several entries.
+ * @max_entries: room in dma_table; 0: DMA_TABLE_MAX(length)
+ * @nr_entries: set by the call: entries that it has written or, if it fails with
+ *	ENOSPC, that would have been enough
+ * @node: NUMA node of the memory; -1: by the policy of the task
+ * @flags: DMA_NO_RECLAIM, or 0
+ *
+ * They go with each other and with MAP_CONTIGUOUS and MAP_LIMITED.  The words are
+ * those of struct device_dma_parameters and of bus_dma(9) of the BSDs.
+ */
+struct dma_constraints {
+	__aligned_u64	size;
+	__aligned_u64	addr_limit;
+	__aligned_u64	alignment;
+	__aligned_u64	boundary;
+	__aligned_u64	min_len;
+	__aligned_u64	max_len;
+	__aligned_u64	max_entries;
+	__aligned_u64	nr_entries;
+	__s32		node;
+	__u32		flags;
+};
+
+/* The size of the first version */
+#define DMA_CONSTRAINTS_SIZE_VER0	72
+
+/* Fail at once rather than move or reclaim what is in the way */
+#define DMA_NO_RECLAIM	0x1
 
 #endif /* _UAPI_LINUX_DMA_MAP_H */
