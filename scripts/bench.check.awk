@@ -78,6 +78,12 @@ function cost_targets(key,	part, memory, bytes, pages, where, gigabytes) {
 		at_most("page_tables" where, tables[memory, bytes], gigabytes)
 	}
 	at_most("faults" where, faults[memory, bytes], 0)
+	if (("constrained" key) in setup) {
+		at_most("set_up_constrained" where, setup["constrained" key],
+			setup["dma_map" key] * 1.1)
+		at_most("munmap_constrained" where, teardown["constrained" key],
+			teardown["dma_map" key] * 1.1)
+	}
 }
 
 # Flat: what a page costs is the same for 16 MiB and 1 GiB.

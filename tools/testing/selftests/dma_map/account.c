@@ -341,6 +341,27 @@ TEST_F(memcg, too_small_a_limit_is_enomem_and_kills_nobody)
 	EXPECT_EQ(charged, charged_pages());
 }
 
+/* Reclaim is what raises the count of times that the limit was met */
+TEST_F(memcg, too_small_a_limit_is_enomem_at_once_with_no_reclaim)
+{
+	struct dma_constraints c = CONSTRAINTS(.flags = DMA_NO_RECLAIM);
+	char limit[32];
+
+	snprintf(limit, sizeof(limit), "%ld",
+		 (group_pages(self->group) + PAGES(4 * MIB)) * (long)PAGE_SIZE);
+	ASSERT_TRUE(group_write(self->group, "memory.max", limit));
+	ASSERT_EQ(MAP_FAILED, dma_map_constrained(BUFFER, MAP_SHARED, table,
+						  &c));
+	EXPECT_EQ(ENOMEM, errno);
+	EXPECT_EQ(0, group_read(self->group, "memory.events", "\nmax "));
+
+	c.flags = 0;
+	ASSERT_EQ(MAP_FAILED, dma_map_constrained(BUFFER, MAP_SHARED, table,
+						  &c));
+	EXPECT_EQ(ENOMEM, errno);
+	EXPECT_LT(0, group_read(self->group, "memory.events", "\nmax "));
+}
+
 TEST_F(memcg, too_small_a_limit_keeps_what_map_fixed_would_replace)
 {
 	void *addr = dma_map(NULL, MIB, RW, MAP_SHARED, table);

@@ -137,6 +137,17 @@ static bool setup_dma_map(struct buffer *buf)
 	return buf->addr != MAP_FAILED;
 }
 
+/* What the allocator's own blocks meet: a zone's limit, and what no block crosses */
+static bool setup_constrained(struct buffer *buf)
+{
+	struct dma_constraints c = CONSTRAINTS(.addr_limit = 0xffffffff,
+					       .alignment = PAGE_SIZE,
+					       .boundary = 4096 * MIB);
+
+	buf->addr = dma_map_constrained(buf->length, MAP_SHARED, chunks, &c);
+	return buf->addr != MAP_FAILED;
+}
+
 static void *aligned(size_t length)
 {
 	size_t room = length < PMD_SIZE ? length : length + PMD_SIZE;
@@ -330,6 +341,7 @@ static const struct way ways[] = {
 	  0, MOST },
 	{ "heap-cma", NULL, setup_cma_heap, unmap_and_close, NULL,
 	  0, 128 * MIB },
+	{ "constrained", NULL, setup_constrained, unmap, NULL, 0, 16 * MIB },
 	{ "floor-clear", reserve_cleared, setup_cleared, nothing,
 	  release_cleared, 0, MOST },
 	{ "floor-call", NULL, setup_call, nothing, NULL, 0, 4 * KIB },

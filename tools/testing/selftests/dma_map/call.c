@@ -794,7 +794,7 @@ TEST_F(sharing, goes_with_every_pair_of_accepted_flags)
 
 TEST_F(sharing, refuses_every_other_flag)
 {
-	unsigned int known = MAP_SHARED | MAP_PRIVATE;
+	unsigned int known = MAP_SHARED | MAP_PRIVATE | MAP_CONSTRAINED;
 
 	for (size_t i = 0; i < ARRAY_SIZE(accepted); i++)
 		known |= accepted[i];
@@ -818,12 +818,6 @@ TEST_F(sharing, refuses_every_other_prot)
 						variant->type, table))
 			TH_LOG("prot %#x", bit);
 	}
-}
-
-TEST(constraints_are_einval_for_now)
-{
-	EXPECT_EQ(EINVAL, dma_map_errno(NULL, 1, RW,
-					MAP_SHARED | MAP_CONSTRAINED, table));
 }
 
 TEST(sixth_argument_is_ignored_without_its_flag)

@@ -72,6 +72,13 @@ void *dma_map(void *addr, size_t length, int prot, int flags,
 			       dma_table);
 }
 
+void *dma_map_constrained(size_t length, int flags, dma_entry_t *dma_table,
+			  struct dma_constraints *constraints)
+{
+	return (void *)syscall(__NR_dma_map, NULL, length, RW,
+			       flags | MAP_CONSTRAINED, dma_table, constraints);
+}
+
 /* For calls that are made to fail: 0 or errno, and what was mapped is not */
 int dma_map_errno(void *addr, size_t length, int prot, int flags,
 		  dma_entry_t *dma_table)

@@ -67,6 +67,17 @@ int dma_map_errno(void *addr, size_t length, int prot, int flags,
 		  dma_entry_t *dma_table);
 size_t page_align(size_t length);
 
+/* Constraints that constrain nothing, to begin with */
+#define CONSTRAINTS(...)						\
+	((struct dma_constraints) {					\
+		.size = sizeof(struct dma_constraints),			\
+		.node = -1,						\
+		##__VA_ARGS__						\
+	})
+
+void *dma_map_constrained(size_t length, int flags, dma_entry_t *dma_table,
+			  struct dma_constraints *constraints);
+
 /* A buffer that is filled, with its table in @table */
 void *stamped(size_t length, int flags);
 

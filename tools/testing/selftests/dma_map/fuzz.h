@@ -43,6 +43,9 @@ struct op {
 #define NO_TABLE		0x200
 #define LOW_LIMIT		0x400
 
+/* What there may be no memory for */
+#define SCARCE		(MAP_CONTIGUOUS | MAP_LIMITED | MAP_CONSTRAINED)
+
 enum end { BY_EXIT, BY_EXEC, BY_SIGKILL, WAYS };
 enum grow { GROW_MORE, GROW_FROM_0, GROW_DONTUNMAP, GROWS };
 

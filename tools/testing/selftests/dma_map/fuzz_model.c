@@ -291,7 +291,7 @@ static int expected_error(const struct op *op)
 	return err;
 }
 
-/* Enters the units of an entry of the table */
+/* Enters the units of an entry; constraints may cut one, and more of it follow */
 static bool adopt(const dma_entry_t *entry)
 {
 	static __u64 flags[LARGEST_PAGES];
@@ -308,8 +308,12 @@ static bool adopt(const dma_entry_t *entry)
 
 		if (frame->head)
 			return fail("frame %x is given out twice", pfn);
-		if (!head || !(flags[pfn - first] & KPF_TAIL))
+		if (!(flags[pfn - first] & KPF_TAIL))
 			head = pfn;
+		else if (!head)
+			head = model->frame[pfn - 1].head;
+		if (!head)
+			return fail("frame %x begins within a unit", pfn);
 		*frame = (struct frame){ .head = head };
 		if (++model->frame[head].pages > UNIT_PAGES)
 			return fail("the unit at frame %x is too large", head);
@@ -356,7 +360,7 @@ static bool do_dma_map(const struct op *op)
 	}
 
 	/* The one error that is nobody's fault comes before these */
-	if (err == ENOMEM && op->arg & (MAP_CONTIGUOUS | MAP_LIMITED) &&
+	if (err == ENOMEM && op->arg & SCARCE &&
 	    (!expected || expected == EFAULT || expected == EEXIST))
 		return true;
 	if (err != expected)

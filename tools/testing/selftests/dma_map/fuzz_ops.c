@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "constraints.h"
 #include "fuzz.h"
 
 #ifndef MREMAP_DONTUNMAP
@@ -85,6 +86,8 @@ static void random_dma_map(__u64 *rng, struct op *op)
 		op->arg |= MAP_CONTIGUOUS;
 	if (!pick(rng, 12))
 		op->arg |= MAP_LIMITED;
+	if (!pick(rng, 4))
+		op->arg |= MAP_CONSTRAINED;
 	if (!pick(rng, 2))
 		op->prot |= ANYWHERE;
 
@@ -218,20 +221,40 @@ bool parse_op(const char *line, struct op *op)
 	return proc < PROCS && page + nr <= ARENA_PAGES && nr <= LARGEST_PAGES;
 }
 
+/* Those of MAP_CONSTRAINED are as good as random, too; none contradicts another */
+static struct dma_constraints constraints_of(const struct op *op)
+{
+	return CONSTRAINTS(.addr_limit = op->page & 1 ? 256 * MIB - 1 : 0,
+			   .alignment = op->page & 2 ? 16 * KIB : 0,
+			   .boundary = op->page & 4 ? 64 * KIB : 0,
+			   .max_len = op->page & 8 ? 48 * KIB : 0,
+			   .flags = op->page & 16 ? DMA_NO_RECLAIM : 0);
+}
+
 void *call_dma_map(const struct op *op, dma_entry_t *dma_table)
 {
 	const bool fixed = op->arg & (MAP_FIXED | MAP_FIXED_NOREPLACE);
+	struct dma_constraints c = constraints_of(op);
 
-	return dma_map(op->prot & ANYWHERE && !fixed ? NULL : at(op->page),
-		       op->nr * PAGE_SIZE,
-		       op->prot & ~(ANYWHERE | NO_TABLE | LOW_LIMIT), op->arg,
-		       op->prot & NO_TABLE ? NULL : dma_table);
+	return (void *)syscall(__NR_dma_map, op->prot & ANYWHERE && !fixed ?
+			       NULL : at(op->page), op->nr * PAGE_SIZE,
+			       op->prot & ~(ANYWHERE | NO_TABLE | LOW_LIMIT),
+			       op->arg, op->prot & NO_TABLE ? NULL : dma_table,
+			       &c);
 }
 
 bool check_table(const struct op *op, const dma_entry_t *dma_table)
 {
 	size_t nr = entries(dma_table, op->nr * PAGE_SIZE);
+	struct dma_constraints c = constraints_of(op);
+	const char *broken;
 
+	if (op->arg & MAP_CONSTRAINED) {
+		c.nr_entries = nr;
+		broken = broken_constraint(dma_table, nr, op->nr * PAGE_SIZE,
+					   op->arg, &c);
+		return !broken || fail("broken: %s", broken);
+	}
 	if (!nr || mergeable(dma_table, nr))
 		return fail("a table of %zu entries", nr);
 	if (op->arg & MAP_CONTIGUOUS && nr != 1)

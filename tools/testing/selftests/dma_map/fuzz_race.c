@@ -143,8 +143,7 @@ static void renew_own(struct own *own, struct op op)
 	own->addr = call_dma_map(&op, own->table);
 	if (own->addr == MAP_FAILED) {
 		own->addr = NULL;
-		must(errno == ENOMEM &&
-		     op.arg & (MAP_CONTIGUOUS | MAP_LIMITED), "no memory");
+		must(errno == ENOMEM && op.arg & SCARCE, "no memory");
 		return;
 	}
 	must(check_table(&op, own->table) && check_zeroed(&op, own->addr), "");

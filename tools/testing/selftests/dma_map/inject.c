@@ -9,6 +9,8 @@
 #include <sys/mount.h>
 #include <sys/param.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "../kselftest_harness.h"
 #include "dma_map_test.h"
@@ -121,6 +123,18 @@ static void stop_injection(const struct state *state)
 			set(settings[i].path, state->saved[i]);
 }
 
+/* What MAP_CONSTRAINED says here; zones that reach beyond it have to be searched */
+#define CONSTRAINED_LIMIT	(256 * MIB)
+
+static void *map(void *addr, size_t length, int flags, dma_entry_t *dma_table)
+{
+	struct dma_constraints constraints =
+		CONSTRAINTS(.addr_limit = CONSTRAINED_LIMIT - 1);
+
+	return (void *)syscall(__NR_dma_map, addr, length, RW, flags, dma_table,
+			       &constraints);
+}
+
 /*
  * The call, in which the @nth of what can fail does; @hit: there were as many.
  * Everything here was touched before, so that no page fault is counted.
@@ -135,7 +149,7 @@ static void *inject(unsigned int nth, void *addr, size_t length, int flags,
 	memset(dma_table, 0, DMA_TABLE_MAX(length) * sizeof(*dma_table));
 	if (pwrite(fail_nth, number, len, 0) != len)
 		abort();
-	mapped = dma_map(addr, length, RW, flags, dma_table);
+	mapped = map(addr, length, flags, dma_table);
 	error = errno;
 
 	/* To look is an access too: it fails if it is the one to */
@@ -157,7 +171,7 @@ static void *inject_always(size_t length, int flags, dma_entry_t *dma_table)
 
 	if (pwrite(make_it_fail, "1", 1, 0) != 1)
 		abort();
-	mapped = dma_map(NULL, length, RW, flags, dma_table);
+	mapped = map(NULL, length, flags, dma_table);
 	error = errno;
 	if (pwrite(make_it_fail, "0", 1, 0) != 1)
 		abort();
@@ -247,6 +261,9 @@ static const char *flaw_of_buffer(void *addr, size_t length, int flags,
 		return "not contiguous";
 	if (flags & MAP_LIMITED && highest(dma_table, nr) >= LIMIT)
 		return "not below 16 MiB";
+	if (flags & MAP_CONSTRAINED &&
+	    highest(dma_table, nr) >= CONSTRAINED_LIMIT)
+		return "not below the limit";
 	if (populated && untrue_pages(addr, dma_table, 0, length))
 		return "not populated";
 	if (dirty_sample(addr, length))
@@ -299,7 +316,10 @@ static void finish(const struct state *state)
 static void note_state(struct state *state, size_t length, int flags)
 {
 	for (int i = 0; i < 2; i++) {
-		dma_map_errno(NULL, length, RW, flags, table);
+		void *addr = map(NULL, length, flags, table);
+
+		if (addr != MAP_FAILED)
+			munmap(addr, length);
 		state->charged = charged_pages();
 		state->group_pages = group_pages(state->group);
 		state->free = free_pages();
@@ -396,11 +416,6 @@ FIXTURE_VARIANT_ADD(obtainable, private_2m)
 FIXTURE_VARIANT_ADD(obtainable, private_6m)
 { 6 * MIB + 4 * KIB, MAP_PRIVATE };
 
-#if __SIZEOF_LONG__ > 4
-FIXTURE_VARIANT_ADD(obtainable, private_64m)
-{ 64 * MIB, MAP_PRIVATE };
-#endif
-
 FIXTURE_VARIANT_ADD(obtainable, private_limited_4k)
 { 4 * KIB, MAP_PRIVATE | MAP_LIMITED };
 
@@ -424,11 +439,6 @@ FIXTURE_VARIANT_ADD(obtainable, private_contiguous_2m)
 
 FIXTURE_VARIANT_ADD(obtainable, private_contiguous_6m)
 { 6 * MIB + 4 * KIB, MAP_PRIVATE | MAP_CONTIGUOUS };
-
-#if __SIZEOF_LONG__ > 4
-FIXTURE_VARIANT_ADD(obtainable, private_contiguous_64m)
-{ 64 * MIB, MAP_PRIVATE | MAP_CONTIGUOUS };
-#endif
 
 FIXTURE_VARIANT_ADD(obtainable, private_contiguous_limited_4k)
 { 4 * KIB, MAP_PRIVATE | MAP_CONTIGUOUS | MAP_LIMITED };
@@ -464,6 +474,17 @@ FIXTURE_VARIANT_ADD(unobtainable, private_limited_64m)
 
 FIXTURE_VARIANT_ADD(unobtainable, private_contiguous_limited_64m)
 { 64 * MIB, MAP_PRIVATE | MAP_CONTIGUOUS | MAP_LIMITED };
+
+#if __SIZEOF_LONG__ > 4
+FIXTURE_VARIANT_ADD(obtainable, shared_constrained_64k)
+{ 64 * KIB, MAP_SHARED | MAP_CONSTRAINED };
+
+FIXTURE_VARIANT_ADD(obtainable, shared_constrained_6m)
+{ 6 * MIB + 4 * KIB, MAP_SHARED | MAP_CONSTRAINED };
+
+FIXTURE_VARIANT_ADD(obtainable, shared_contiguous_constrained_6m)
+{ 6 * MIB + 4 * KIB, MAP_SHARED | MAP_CONTIGUOUS | MAP_CONSTRAINED };
+#endif
 
 FIXTURE_SETUP(obtainable)
 {
@@ -554,7 +575,7 @@ TEST_F_TIMEOUT(obtainable, failure_has_a_reason_and_changes_nothing, TIMEOUT)
 	EXPECT_LT(0, failures);
 }
 
-/* The only accesses are those to the table, an entry each */
+/* The only accesses are those to the table, an entry each, and to constraints */
 TEST_F_TIMEOUT(obtainable, access_that_fails_is_efault, TIMEOUT)
 {
 	unsigned int nth;
@@ -569,7 +590,7 @@ TEST_F_TIMEOUT(obtainable, access_that_fails_is_efault, TIMEOUT)
 	}
 	EXPECT_LE(1, nth - 2);
 	if (variant->flags & MAP_CONTIGUOUS)
-		EXPECT_EQ(1, nth - 2);
+		EXPECT_EQ(variant->flags & MAP_CONSTRAINED ? 2 : 1, nth - 2);
 	EXPECT_STREQ(NOTHING, flaw_of_state(&self->state));
 }
 
