@@ -15,6 +15,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,12 +26,14 @@
 #include <unistd.h>
 
 #include <linux/dma_map.h>
+#include <linux/kernel-page-flags.h>
 
 #define ARRAY_SIZE(x)	(sizeof(x) / sizeof((x)[0]))
 #define COLUMNS		64		/* of the picture */
 #define MAX_RANGES	128		/* of System RAM */
 #define PAGEMAP		"/proc/self/pagemap"
 #define PM_PFN		((1ULL << 55) - 1)	/* in an entry of pagemap */
+#define KPAGEFLAGS	"/proc/kpageflags"
 
 struct range {
 	uint64_t start;
@@ -41,6 +44,10 @@ static size_t page_size;
 static size_t size = 64 * 1024;
 static size_t dump_size;
 static bool given[CHAR_MAX + 1];	/* the options, by letter */
+static struct dma_constraints constraints = {
+	.size = sizeof(constraints),
+	.node = -1,
+};
 
 static const char usage[] =
 	"Usage: dma_map [OPTION]...\n"
@@ -55,7 +62,20 @@ static const char usage[] =
 	"  -v, --verify      check each page against /proc/self/pagemap\n"
 	"  -f, --free        count free memory before, during and after\n"
 	"  -k, --keep        keep the memory until Enter or a signal\n"
+	"  -o, --output HOW  the table alone, as text, csv or json\n"
+	"  -e, --explain     if there is no such memory, tell what is in the way\n"
 	"  -h, --help        print this help\n"
+	"\n"
+	"Constraints (MAP_CONSTRAINED), sizes in bytes or with a suffix:\n"
+	"  -B, --bits N      addresses of N bits only, or\n"
+	"  -L, --addr-limit ADDRESS  none above this one\n"
+	"  -A, --alignment SIZE      each chunk begins at a multiple of this\n"
+	"  -b, --boundary SIZE       no chunk crosses a multiple of this\n"
+	"  -i, --min-len SIZE        no chunk but the last is shorter\n"
+	"  -a, --max-len SIZE        no chunk is longer\n"
+	"  -n, --max-entries N       no more chunks than this\n"
+	"  -N, --node N              NUMA node\n"
+	"  -R, --no-reclaim          only what is free\n"
 	"\n"
 	"Exit status: 0, or 1 when something failed or did not match.\n";
 
@@ -69,7 +89,8 @@ static const char * const likely_cause[] = {
 	[EPERM] = "needs CAP_SYS_RAWIO in the initial user namespace",
 	[EAGAIN] = "RLIMIT_MEMLOCK would be passed, see ulimit -l",
 	[ENOMEM] = "no such memory now, or a limit on memory was met",
-	[EINVAL] = "length 0, or a flag that this kernel does not know",
+	[EINVAL] = "length 0, a contradiction, or a flag that this kernel does not know",
+	[ENOSPC] = "more chunks than --max-entries allows",
 	[EOPNOTSUPP] = "encrypted memory, no physical address serves a device",
 	[EACCES] = "refused by a security module",
 };
@@ -112,6 +133,29 @@ static size_t count_entries(const dma_entry_t *table, size_t room, size_t len)
 static uint64_t last_byte(const dma_entry_t *entry)
 {
 	return (uint64_t)entry->physaddr + entry->len - 1;
+}
+
+static void print_csv(const dma_entry_t *table, size_t n)
+{
+	size_t i;
+
+	printf("physaddr,len\n");
+	for (i = 0; i < n; i++)
+		printf("0x%llx,%llu\n", (unsigned long long)table[i].physaddr,
+		       (unsigned long long)table[i].len);
+}
+
+/* Addresses as strings: a number in JSON has 53 bits for many who read it */
+static void print_json(const dma_entry_t *table, size_t n)
+{
+	size_t i;
+
+	printf("[\n");
+	for (i = 0; i < n; i++)
+		printf("  { \"physaddr\": \"0x%llx\", \"len\": %llu }%s\n",
+		       (unsigned long long)table[i].physaddr,
+		       (unsigned long long)table[i].len, i + 1 < n ? "," : "");
+	printf("]\n");
 }
 
 static void print_table(const dma_entry_t *table, size_t n)
@@ -309,6 +353,160 @@ static void keep(void)
 		pause();		/* nobody there to press Enter */
 }
 
+/*
+ * Why there is no such memory: how much of what is free meets each constraint by
+ * itself, and all of them
+ */
+
+static unsigned char *free_pages_map(size_t *nr)
+{
+	static uint64_t flags[4096];
+	int fd = open(KPAGEFLAGS, O_RDONLY);
+	unsigned char *map = NULL;
+	ssize_t got, i;
+
+	if (fd < 0)
+		die(KPAGEFLAGS, strerror(errno));
+	*nr = 0;
+	while ((got = read(fd, flags, sizeof(flags)) / 8) > 0) {
+		map = realloc(map, *nr + got);
+		if (!map)
+			die(KPAGEFLAGS, strerror(errno));
+		for (i = 0; i < got; i++)
+			map[(*nr)++] = flags[i] >> KPF_BUDDY & 1;
+	}
+	close(fd);
+	return map;
+}
+
+static uint64_t multiple_from(uint64_t address, uint64_t unit)
+{
+	return (address + unit - 1) / unit * unit;
+}
+
+/* Of free memory from @start to @end what could be chunks, in bytes */
+static uint64_t usable(const struct dma_constraints *c, uint64_t start,
+		       uint64_t end)
+{
+	uint64_t alignment = c->alignment > page_size ? c->alignment : page_size;
+	uint64_t sum = 0, chunk;
+
+	if (c->addr_limit && end > c->addr_limit)
+		end = (c->addr_limit + 1) / page_size * page_size;
+	start = multiple_from(start, alignment);
+	while (start < end) {
+		chunk = end - start;
+		if (c->boundary && chunk > c->boundary - start % c->boundary)
+			chunk = c->boundary - start % c->boundary;
+		if (c->max_len && chunk > c->max_len)
+			chunk = c->max_len / page_size * page_size;
+		if (chunk >= c->min_len)
+			sum += chunk;
+		start = multiple_from(start + chunk, alignment);
+	}
+	return sum;
+}
+
+static void explain_one(const char *name, const struct dma_constraints *c,
+			const unsigned char *map, size_t nr)
+{
+	uint64_t sum = 0, longest = 0, run, enough;
+	size_t page, next;
+
+	for (page = 0; page < nr; page = next + 1) {
+		for (next = page; next < nr && map[next]; next++)
+			;
+		run = usable(c, (uint64_t)page * page_size,
+			     (uint64_t)next * page_size);
+		sum += run;
+		if (run > longest)
+			longest = run;
+	}
+	enough = given['c'] ? longest : sum;
+	fprintf(stderr, "  %-14s %10llu KiB, together at most %8llu KiB%s\n",
+		name, (unsigned long long)sum / 1024,
+		(unsigned long long)longest / 1024,
+		enough < size ? "  <- too little" : "");
+}
+
+static const struct {
+	const char *name;
+	size_t offset;
+} explained[] = {
+	{ "addr_limit", offsetof(struct dma_constraints, addr_limit) },
+	{ "alignment", offsetof(struct dma_constraints, alignment) },
+	{ "boundary", offsetof(struct dma_constraints, boundary) },
+	{ "min_len", offsetof(struct dma_constraints, min_len) },
+	{ "max_len", offsetof(struct dma_constraints, max_len) },
+};
+
+static void explain(void)
+{
+	struct dma_constraints any = { 0 }, one;
+	const __u64 *value;
+	size_t nr;
+	unsigned char *map = free_pages_map(&nr);
+
+	if (given['l'] && (!constraints.addr_limit ||
+			   constraints.addr_limit > 0xffffff))
+		constraints.addr_limit = 0xffffff;
+	fprintf(stderr, "free memory, what of it meets each constraint:\n");
+	explain_one("none", &any, map, nr);
+	for (size_t i = 0; i < ARRAY_SIZE(explained); i++) {
+		one = any;
+		value = (__u64 *)((char *)&constraints + explained[i].offset);
+		if (!*value)
+			continue;
+		memcpy((char *)&one + explained[i].offset, value, sizeof(*value));
+		explain_one(explained[i].name, &one, map, nr);
+	}
+	explain_one("all of them", &constraints, map, nr);
+	if (constraints.node >= 0)
+		fprintf(stderr, "  (on all nodes, not on node %d alone)\n",
+			constraints.node);
+	free(map);
+}
+
+static const char *output;		/* NULL: all that was asked for */
+
+static void parse_constraint(int option, const char *arg)
+{
+	switch (option) {
+	case 'B':
+		if (parse_size(arg) < 12 || parse_size(arg) > 63)
+			die(arg, "from 12 to 63 bits");
+		constraints.addr_limit = (1ULL << parse_size(arg)) - 1;
+		break;
+	case 'L':
+		constraints.addr_limit = parse_size(arg);
+		break;
+	case 'A':
+		constraints.alignment = parse_size(arg);
+		break;
+	case 'b':
+		constraints.boundary = parse_size(arg);
+		break;
+	case 'i':
+		constraints.min_len = parse_size(arg);
+		break;
+	case 'a':
+		constraints.max_len = parse_size(arg);
+		break;
+	case 'n':
+		constraints.max_entries = parse_size(arg);
+		break;
+	case 'N':
+		constraints.node = parse_size(arg);
+		break;
+	case 'R':
+		constraints.flags = DMA_NO_RECLAIM;
+		break;
+	default:
+		return;
+	}
+	given['C'] = true;
+}
+
 static void parse_options(int argc, char **argv)
 {
 	static const struct option longopts[] = {
@@ -321,13 +519,28 @@ static void parse_options(int argc, char **argv)
 		{ "verify", no_argument, NULL, 'v' },
 		{ "free", no_argument, NULL, 'f' },
 		{ "keep", no_argument, NULL, 'k' },
+		{ "output", required_argument, NULL, 'o' },
+		{ "explain", no_argument, NULL, 'e' },
+		{ "bits", required_argument, NULL, 'B' },
+		{ "addr-limit", required_argument, NULL, 'L' },
+		{ "alignment", required_argument, NULL, 'A' },
+		{ "boundary", required_argument, NULL, 'b' },
+		{ "min-len", required_argument, NULL, 'i' },
+		{ "max-len", required_argument, NULL, 'a' },
+		{ "max-entries", required_argument, NULL, 'n' },
+		{ "node", required_argument, NULL, 'N' },
+		{ "no-reclaim", no_argument, NULL, 'R' },
 		{ "help", no_argument, NULL, 'h' },
 		{ }
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "s:clpx:mvfkh", longopts, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "s:clpx:mvfko:eB:L:A:b:i:a:n:N:Rh",
+				longopts, NULL)) != -1) {
 		given[c] = true;
+		parse_constraint(c, optarg);
+		if (c == 'o')
+			output = optarg;
 		if (c == 's')
 			size = parse_size(optarg);
 		if (c == 'x')
@@ -346,21 +559,43 @@ static unsigned char *get_buffer(dma_entry_t *table)
 {
 	int flags = given['p'] ? MAP_PRIVATE : MAP_SHARED;
 	const char *why = "does this kernel have dma_map(2)?";
+	int errno_of_call;
 	long addr;
 
 	if (given['c'])
 		flags |= MAP_CONTIGUOUS;
 	if (given['l'])
 		flags |= MAP_LIMITED;
+	if (given['C'])
+		flags |= MAP_CONSTRAINED;
 	addr = syscall(__NR_dma_map, NULL, size, PROT_READ | PROT_WRITE, flags,
-		       table);
+		       table, &constraints);
 	if (addr != -1)
 		return (unsigned char *)addr;
-	if ((size_t)errno < ARRAY_SIZE(likely_cause) && likely_cause[errno])
-		why = likely_cause[errno];
-	fprintf(stderr, "dma_map: %zu bytes: %s (%s)\n", size, strerror(errno),
-		why);
+	errno_of_call = errno;
+	if ((size_t)errno_of_call < ARRAY_SIZE(likely_cause) &&
+	    likely_cause[errno_of_call])
+		why = likely_cause[errno_of_call];
+	fprintf(stderr, "dma_map: %zu bytes: %s (%s)\n", size,
+		strerror(errno_of_call), why);
+	if (errno_of_call == ENOSPC)
+		fprintf(stderr, "dma_map: %llu chunks would do\n",
+			(unsigned long long)constraints.nr_entries);
+	if (given['e'] && (errno_of_call == ENOMEM || errno_of_call == ENOSPC))
+		explain();
 	exit(EXIT_FAILURE);
+}
+
+static void print_as(const char *how, const dma_entry_t *table, size_t n)
+{
+	if (!strcmp(how, "csv"))
+		print_csv(table, n);
+	else if (!strcmp(how, "json"))
+		print_json(table, n);
+	else if (!strcmp(how, "text"))
+		print_table(table, n);
+	else
+		die(how, "neither text nor csv nor json");
 }
 
 int main(int argc, char **argv)
@@ -375,7 +610,7 @@ int main(int argc, char **argv)
 	parse_options(argc, argv);
 
 	/* One chunk needs one entry, else there may be one for each page. */
-	room = given['c'] ? 1 : DMA_TABLE_MAX(size);
+	room = given['c'] && !given['C'] ? 1 : DMA_TABLE_MAX(size);
 	table = calloc(room, sizeof(*table));
 	if (!table && room)
 		die("table", strerror(errno));
@@ -389,9 +624,13 @@ int main(int argc, char **argv)
 
 	len = (size + page_size - 1) / page_size * page_size;
 	n = count_entries(table, room, len);
-	printf("%zu KiB at %p in %zu chunk%s\n\n", len / 1024, (void *)buf, n,
-	       n == 1 ? "" : "s");
-	print_table(table, n);
+	if (output) {
+		print_as(output, table, n);
+	} else {
+		printf("%zu KiB at %p in %zu chunk%s\n\n", len / 1024,
+		       (void *)buf, n, n == 1 ? "" : "s");
+		print_table(table, n);
+	}
 	if (given['m'])
 		draw_map(table, n);
 	if (given['x'])
