@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -76,15 +77,23 @@ static void tell_table(const struct dma_buffer *buf)
  * Buffers
  */
 
-bool dma_buffer_get(struct dma_buffer *buf, size_t length, int flags)
+/* For a device with these demands; their size and node are filled in here */
+bool dma_buffer_get_for(struct dma_buffer *buf, size_t length, int flags,
+			struct dma_constraints *constraints)
 {
+	if (constraints) {
+		constraints->size = sizeof(*constraints);
+		constraints->node = -1;
+		flags |= MAP_CONSTRAINED;
+	}
 	buf->length = page_align(length);
 	buf->addr = MAP_FAILED;
 	buf->table = calloc(DMA_TABLE_MAX(length), sizeof(*buf->table));
 	if (!buf->table)
 		return false;
-	buf->addr = dma_map(NULL, length, PROT_READ | PROT_WRITE, flags,
-			    buf->table);
+	buf->addr = (void *)syscall(__NR_dma_map, NULL, length,
+				    PROT_READ | PROT_WRITE, flags, buf->table,
+				    constraints);
 	if (buf->addr == MAP_FAILED) {
 		free(buf->table);
 		buf->table = NULL;
@@ -92,6 +101,11 @@ bool dma_buffer_get(struct dma_buffer *buf, size_t length, int flags)
 	}
 	tell_table(buf);
 	return true;
+}
+
+bool dma_buffer_get(struct dma_buffer *buf, size_t length, int flags)
+{
+	return dma_buffer_get_for(buf, length, flags, NULL);
 }
 
 /*

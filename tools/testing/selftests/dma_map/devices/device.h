@@ -29,6 +29,8 @@ struct dma_buffer {
 };
 
 bool dma_buffer_get(struct dma_buffer *buf, size_t length, int flags);
+bool dma_buffer_get_for(struct dma_buffer *buf, size_t length, int flags,
+			struct dma_constraints *constraints);
 bool dma_buffer_get_pieces(struct dma_buffer *buf, size_t length, size_t piece);
 void dma_buffer_put(struct dma_buffer *buf);
 const void *dma_find(uint64_t phys);

@@ -46,9 +46,11 @@ FIXTURE(edu)
 
 FIXTURE_SETUP(edu)
 {
+	struct dma_constraints demands = { .addr_limit = EDU_DMA_MASK };
+
 	ASSERT_TRUE(edu_open(&self->edu)) TH_LOG("is there an edu device?");
-	ASSERT_TRUE(dma_buffer_get(&self->buf, 2 * SIZE,
-				   MAP_SHARED | MAP_LIMITED));
+	ASSERT_TRUE(dma_buffer_get_for(&self->buf, 2 * SIZE, MAP_SHARED,
+				       &demands));
 }
 
 FIXTURE_TEARDOWN(edu)

@@ -109,20 +109,6 @@ static int dmac_start(uint64_t phys, size_t length, int direction)
 	return 0;
 }
 
-/* The first place in the buffer from which so many bytes can be transferred */
-static size_t dmac_place(const struct dma_buffer *buf, size_t length)
-{
-	size_t run;
-
-	for (size_t at = 0; at + length <= buf->length; at += SECTOR_SIZE) {
-		uint64_t phys = dma_run(buf, at, &run);
-
-		if (run >= length && dmac_reaches(phys, length))
-			return at;
-	}
-	return SIZE_MAX;
-}
-
 /*
  * The floppy disk controller
  */
@@ -266,13 +252,14 @@ FIXTURE(floppy)
 
 FIXTURE_SETUP(floppy)
 {
+	struct dma_constraints demands = { .boundary = DMAC_BOUNDARY };
+
 	ASSERT_EQ(0, iopl(3));
 	ASSERT_FALSE(kernel_has_floppy()) TH_LOG("the kernel drives it");
 	stop_at_end(fdc_stop, self);
-	ASSERT_TRUE(dma_buffer_get(&self->buf, 2 * DMAC_BOUNDARY, MAP_SHARED |
-				   MAP_CONTIGUOUS | MAP_LIMITED));
-	self->at = dmac_place(&self->buf, CYLINDER_SIZE);
-	ASSERT_NE(SIZE_MAX, self->at);
+	ASSERT_TRUE(dma_buffer_get_for(&self->buf, DMAC_BOUNDARY, MAP_SHARED |
+				       MAP_CONTIGUOUS | MAP_LIMITED, &demands));
+	self->at = DMAC_BOUNDARY / 2;
 	self->phys = dma_address(&self->buf, self->at);
 	ASSERT_EQ(0, fdc_reset());
 	ASSERT_EQ(0, fdc_recalibrate());

@@ -169,6 +169,8 @@ static void nic_close(struct nic *nic)
 
 static int nic_open(struct nic *nic)
 {
+	/* 82544 Specification Update, erratum 23: nothing is to cross 64 KiB */
+	struct dma_constraints demands = { .boundary = 64 * KIB };
 	int error;
 
 	memset(nic, 0, sizeof(*nic));
@@ -177,7 +179,7 @@ static int nic_open(struct nic *nic)
 	nic->regs = pci_map(&nic->pci, 0);
 	if (!nic->regs)
 		return -EBUSY;
-	if (!dma_buffer_get(&nic->memory, MEMORY, MAP_SHARED))
+	if (!dma_buffer_get_for(&nic->memory, MEMORY, MAP_SHARED, &demands))
 		return -errno;
 	error = nic_start(nic);
 	if (error)
