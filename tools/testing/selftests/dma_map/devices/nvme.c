@@ -23,7 +23,7 @@ static void *nvme_page(const struct nvme *nvme, int page)
 
 static uint64_t nvme_page_address(const struct nvme *nvme, int page)
 {
-	return dma_address(&nvme->own, page * PAGE_SIZE);
+	return nvme->own.table[page].physaddr;
 }
 
 /*
@@ -181,6 +181,10 @@ static void nvme_close(struct nvme *nvme)
 
 static int nvme_open(struct nvme *nvme)
 {
+	/* NVMe 4.3: what an entry of a PRP list tells is a memory page (CC.MPS) */
+	struct dma_constraints demands = {
+		.alignment = PAGE_SIZE, .max_len = PAGE_SIZE,
+	};
 	int error;
 
 	memset(nvme, 0, sizeof(*nvme));
@@ -190,7 +194,8 @@ static int nvme_open(struct nvme *nvme)
 	if (!nvme->regs)
 		return -EBUSY;
 	nvme->stride = CAP_STRIDE(read64(nvme->regs, NVME_CAP));
-	if (!dma_buffer_get(&nvme->own, NR_PAGES * PAGE_SIZE, MAP_SHARED))
+	if (!dma_buffer_get_for(&nvme->own, NR_PAGES * PAGE_SIZE, MAP_SHARED,
+				&demands))
 		return -errno;
 	pci_bus_master(&nvme->pci, true);
 	error = nvme_start(nvme);
