@@ -766,6 +766,9 @@ static struct page *dmamap_alloc_run(struct dmamap_request *req,
 	get_online_mems();
 	page = dmamap_search_runs(req, nr_pages);
 	put_online_mems();
+	/* What was beside it has been freed, and each CPU keeps some of it */
+	if (page)
+		must->drained = false;
 	return page;
 }
 
@@ -1244,6 +1247,19 @@ static unsigned long dmamap_usable(const struct dmamap_demands *must,
 	return size == window ? (nr_cuts - 1) * must->cut : 0;
 }
 
+/* All of it, in more entries: the rest of a pageblock would be lost for windows */
+static unsigned long dmamap_usable_whole(const struct dmamap_demands *must,
+					 unsigned int order,
+					 unsigned long nr_pages)
+{
+	const unsigned long window = min(1UL << order, must->boundary);
+
+	if (!must->cut || DIV_ROUND_UP(window, must->cut) *
+			  ALIGN(must->min, must->align) > window)
+		return 0;
+	return min(1UL << order, nr_pages);
+}
+
 /* What each CPU keeps is free as well */
 static struct page *dmamap_drain_for_run(struct dmamap_request *req,
 					 unsigned long nr_pages)
@@ -1255,9 +1271,6 @@ static struct page *dmamap_drain_for_run(struct dmamap_request *req,
 		req->must->drained = true;
 		page = dmamap_alloc_run(req, nr_pages);
 	}
-	/* What was beside it has been freed, and is kept again */
-	if (page)
-		req->must->drained = false;
 	return page;
 }
 
@@ -1311,13 +1324,15 @@ static long dmamap_fill_window(struct inode *inode,
 
 	*order = max(min(*order, dmamap_order(req->must, left)), least);
 	for (;;) {
-		nr_pages = dmamap_usable(req->must, *order, left);
+		nr_pages = dmamap_usable(req->must, *order, left) ?:
+			   dmamap_usable_whole(req->must, *order, left);
 		page = nr_pages ? dmamap_alloc_window(req, nr_pages) :
 				  ERR_PTR(-ENOMEM);
 		if (page != ERR_PTR(-ENOMEM) || *order == least)
 			break;
 		/* A pageblock is free as a whole, or none of it */
-		*order = *order > pageblock_order ? *order - 1 : least;
+		*order = *order > pageblock_order || !nr_pages ? *order - 1 :
+								 least;
 	}
 	if (page == ERR_PTR(-ENOMEM))
 		return 0;
@@ -1437,6 +1452,7 @@ static int dmamap_fill_constrained(struct inode *inode,
 		if (left < fewest) {
 			fewest = left;
 			least = dmamap_order(req->must, left);
+			req->must->short_pages = 0;
 		}
 		order = min(order, dmamap_order(req->must, left));
 		nr_pages = dmamap_fill_some(inode, req, order, order == least,
@@ -1957,10 +1973,12 @@ static bool dmamap_ask_for_fewer(const struct dmamap_request *req)
 {
 	struct dmamap_demands *must = req->must;
 
-	/* Wherever one piece lies, it is cut into as many */
-	if (must->fewer || req->flags & MAP_CONTIGUOUS)
+	/* Of others who say ENOSPC nobody has counted; one piece stays one */
+	if (must->nr_entries <= must->max_entries || must->fewer ||
+	    req->flags & MAP_CONTIGUOUS)
 		return false;
 	must->fewer = true;
+	must->drained = false;
 	must->short_pages = 0;
 	must->run_zone = NULL;
 	must->min = max(must->min, DIV_ROUND_UP(req->nr_pages,
@@ -1977,7 +1995,7 @@ static struct file *dmamap_create(struct dmamap_request *req,
 
 	for (;;) {
 		if (!dmamap_charge(user, req->nr_pages))
-			return ERR_PTR(-EAGAIN);
+			return ERR_PTR(req->must->fewer ? -ENOSPC : -EAGAIN);
 		inode = dmamap_filled_inode(req, user);
 		if (!IS_ERR(inode))
 			break;

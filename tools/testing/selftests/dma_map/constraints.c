@@ -592,6 +592,13 @@ TEST_F_TIMEOUT(full, limit_of_28_bits_is_met_by_moving_only, 300)
 	EXPECT_GE(BITS(28), highest(table, c.nr_entries));
 	EXPECT_LE(self->moved + PAGES(8 * MIB) / 2,
 		  vm_event("pgmigrate_success"));
+
+	/* What is moved for it is used, whatever it has to be cut into */
+	c.boundary = 64 * KIB;
+	c.max_len = 0xffff;
+	ASSERT_NE(MAP_FAILED, dma_map_constrained(8 * MIB, variant->flags,
+						  table, &c));
+	EXPECT_GE(BITS(28), highest(table, c.nr_entries));
 }
 
 /*
