@@ -364,8 +364,9 @@ void break_up_memory(__u64 seed)
 	long least;
 
 	state = seed * 2 + 1;
-	least = total_pages() / 8 + vm_event("nr_free_cma");
-	while (nr < ARRAY_SIZE(piece) && (nr % 256 || free_pages() > least)) {
+	/* Where less is free, page tables have the OOM killer come */
+	least = total_pages() / 4 + vm_event("nr_free_cma");
+	while (nr < ARRAY_SIZE(piece) && (nr % 64 || free_pages() > least)) {
 		piece[nr].length = (1 + roll(256)) * PAGE_SIZE;
 		piece[nr].addr = dma_map(NULL, piece[nr].length, RW, MAP_SHARED,
 					 entry);
