@@ -115,7 +115,6 @@ struct dmamap {
  * @nid: node to allocate on, or NUMA_NO_NODE
  * @no_reclaim: fail rather than move or reclaim anything
  * @gfp: for charges and the page cache
- * @fewer: the buffer is filled once more, with fewer entries
  * @search: the zone reaches beyond the limit, and so did what it gave
  * @drained: what each CPU keeps has been given to all
  * @short_pages: how long the last run was that is shorter than a block would be, or
@@ -136,7 +135,6 @@ struct dmamap_demands {
 	int		nid;
 	gfp_t		gfp;
 	bool		no_reclaim;
-	bool		fewer;
 	bool		search;
 	bool		drained;
 	unsigned long	short_pages;
@@ -1965,27 +1963,6 @@ static struct inode *dmamap_filled_inode(struct dmamap_request *req,
 	return ERR_PTR(err);
 }
 
-/*
- * What the largest blocks at hand did not do may be done if each entry is as long
- * as the average may be.
- */
-static bool dmamap_ask_for_fewer(const struct dmamap_request *req)
-{
-	struct dmamap_demands *must = req->must;
-
-	/* Of others who say ENOSPC nobody has counted; one piece stays one */
-	if (must->nr_entries <= must->max_entries || must->fewer ||
-	    req->flags & MAP_CONTIGUOUS)
-		return false;
-	must->fewer = true;
-	must->drained = false;
-	must->short_pages = 0;
-	must->run_zone = NULL;
-	must->min = max(must->min, DIV_ROUND_UP(req->nr_pages,
-						must->max_entries));
-	return dmamap_set_cut(must);
-}
-
 /* The file has the charge, or nobody */
 static struct file *dmamap_create(struct dmamap_request *req,
 				  struct user_struct *user)
@@ -1993,17 +1970,11 @@ static struct file *dmamap_create(struct dmamap_request *req,
 	struct inode *inode;
 	struct file *file;
 
-	for (;;) {
-		if (!dmamap_charge(user, req->nr_pages))
-			return ERR_PTR(req->must->fewer ? -ENOSPC : -EAGAIN);
-		inode = dmamap_filled_inode(req, user);
-		if (!IS_ERR(inode))
-			break;
-		if (inode == ERR_PTR(-ENOMEM) && req->must->fewer)
-			return ERR_PTR(-ENOSPC);
-		if (inode != ERR_PTR(-ENOSPC) || !dmamap_ask_for_fewer(req))
-			return ERR_CAST(inode);
-	}
+	if (!dmamap_charge(user, req->nr_pages))
+		return ERR_PTR(-EAGAIN);
+	inode = dmamap_filled_inode(req, user);
+	if (IS_ERR(inode))
+		return ERR_CAST(inode);
 
 	/* It is memory that is asked for here, not one file more */
 	file = alloc_file_pseudo_noaccount(inode, dmamap_mnt, "[dma_map]",
@@ -2165,9 +2136,6 @@ static unsigned long dmamap_serve(struct dmamap_request *req,
 	if (!list_empty(&dmamap_pinned))
 		dmamap_reap(NULL);
 	file = dmamap_create(req, user);
-	if (file == ERR_PTR(-ENOSPC) && req->flags & MAP_CONSTRAINED &&
-	    put_user(req->must->nr_entries, &constraints->nr_entries))
-		return -EFAULT;
 	if (IS_ERR(file))
 		return PTR_ERR(file);
 
@@ -2282,6 +2250,26 @@ dmamap_map_checked(struct dmamap_request *req, struct dmamap_table *table,
 	return ret;
 }
 
+/*
+ * What the largest blocks at hand did not do may be done if each entry is as long
+ * as the average may be.
+ */
+static bool dmamap_ask_for_fewer(const struct dmamap_request *req)
+{
+	struct dmamap_demands *must = req->must;
+
+	/* Of others who say ENOSPC nobody has counted; one piece stays one */
+	if (must->nr_entries <= must->max_entries ||
+	    req->flags & MAP_CONTIGUOUS)
+		return false;
+	must->drained = false;
+	must->short_pages = 0;
+	must->run_zone = NULL;
+	must->min = max(must->min, DIV_ROUND_UP(req->nr_pages,
+						must->max_entries));
+	return dmamap_set_cut(must);
+}
+
 /* Apart, so that no other call has to make room for what is demanded */
 static noinline unsigned long
 dmamap_map_constrained(struct dmamap_request *req, struct dmamap_table *table,
@@ -2289,6 +2277,7 @@ dmamap_map_constrained(struct dmamap_request *req, struct dmamap_table *table,
 {
 	struct dmamap_demands must = DMAMAP_NO_DEMANDS;
 	struct dma_constraints c;
+	unsigned long ret;
 	int err;
 
 	req->must = &must;
@@ -2297,7 +2286,19 @@ dmamap_map_constrained(struct dmamap_request *req, struct dmamap_table *table,
 	err = err ?: dmamap_set_constraints(req, &c);
 	if (!err && req->flags & MAP_CONTIGUOUS)
 		err = dmamap_check_contiguous(req);
-	return err ?: dmamap_map_checked(req, table, constraints);
+	if (err)
+		return err;
+
+	ret = dmamap_map_checked(req, table, constraints);
+	if (ret == -ENOSPC && dmamap_ask_for_fewer(req)) {
+		ret = dmamap_map_checked(req, table, constraints);
+		/* There was memory, but in pieces that are too many */
+		if (ret == -ENOMEM || ret == -EAGAIN)
+			ret = -ENOSPC;
+	}
+	if (ret == -ENOSPC && put_user(must.nr_entries, &constraints->nr_entries))
+		return -EFAULT;
+	return ret;
 }
 
 static unsigned long do_dma_map(struct dmamap_request *req, size_t length,
