@@ -238,7 +238,7 @@ FIXTURE_SETUP(demand)
 
 	if (lacking)
 		SKIP(return, "%s", lacking);
-	if (variant->c.alignment == GIB && total_pages() < PAGES(3ULL * GIB))
+	if (variant->c.alignment == GIB && total_pages() < PAGES(2ULL * GIB))
 		SKIP(return, "no memory at a multiple of 1 GiB");
 	self->c = variant->c;
 	memset(table, 0xff, sizeof(table));
