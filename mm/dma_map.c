@@ -1218,6 +1218,16 @@ static unsigned int dmamap_order(const struct dmamap_demands *must,
 	return max_t(unsigned int, ilog2(must->align), order_base_2(nr_pages));
 }
 
+/* Can all of a block of 2^order pages be told as entries, however many? */
+static bool dmamap_can_be_cut(const struct dmamap_demands *must,
+			      unsigned int order)
+{
+	const unsigned long window = min(1UL << order, must->boundary);
+
+	return must->cut && DIV_ROUND_UP(window, must->cut) *
+			    ALIGN(must->min, must->align) <= window;
+}
+
 /*
  * How much is to be used of a block of 2^order pages where @nr_pages are still
  * wanted: all of it, unless that could not be told as entries that are neither
@@ -1239,23 +1249,10 @@ static unsigned long dmamap_usable(const struct dmamap_demands *must,
 	if (nr_pages <= window)
 		return nr_pages;
 	/* An end that is longer than the half is worth an entry */
-	if (nr_cuts * ALIGN(must->min, must->align) <= window &&
+	if (dmamap_can_be_cut(must, order) &&
 	    (nr_cuts != 2 || window == 2 * must->cut))
 		return min(size, nr_pages);
 	return size == window ? (nr_cuts - 1) * must->cut : 0;
-}
-
-/* All of it, in more entries: the rest of a pageblock would be lost for windows */
-static unsigned long dmamap_usable_whole(const struct dmamap_demands *must,
-					 unsigned int order,
-					 unsigned long nr_pages)
-{
-	const unsigned long window = min(1UL << order, must->boundary);
-
-	if (!must->cut || DIV_ROUND_UP(window, must->cut) *
-			  ALIGN(must->min, must->align) > window)
-		return 0;
-	return min(1UL << order, nr_pages);
 }
 
 /* What each CPU keeps is free as well */
@@ -1322,8 +1319,10 @@ static long dmamap_fill_window(struct inode *inode,
 
 	*order = max(min(*order, dmamap_order(req->must, left)), least);
 	for (;;) {
-		nr_pages = dmamap_usable(req->must, *order, left) ?:
-			   dmamap_usable_whole(req->must, *order, left);
+		nr_pages = dmamap_usable(req->must, *order, left);
+		/* The rest of a pageblock would be lost for other windows */
+		if (!nr_pages && dmamap_can_be_cut(req->must, *order))
+			nr_pages = min(1UL << *order, left);
 		page = nr_pages ? dmamap_alloc_window(req, nr_pages) :
 				  ERR_PTR(-ENOMEM);
 		if (page != ERR_PTR(-ENOMEM) || *order == least)
