@@ -5,6 +5,7 @@
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 self=$(basename "$0")
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/dma_map
 base=6.12
 config=default
 
@@ -41,16 +42,28 @@ common_options() {
 		die "no configuration $config; there is: $(cd "$root/scripts/config" && echo *)"
 }
 
-# Debian's package of the kernel source, its version and its upstream version.
+# fetched PACKAGE [ARCHITECTURE]: where scripts/fetch unpacks it
+fetched() { echo "$cache/packages/$1_${2:-$(dpkg --print-architecture)}"; }
+
+# Debian's package of the kernel source: installed or, where the machine's own
+# apt set-up does not offer it, fetched. Its version, and what is in it.
+# shellcheck disable=SC2016 # dpkg-query's own variable
 source_version() {
-	# shellcheck disable=SC2016 # dpkg-query's own variable
-	dpkg-query -W -f '${Version}' "linux-source-$base"
+	cat "$(fetched "linux-source-$base")/.version.dma_map" 2>/dev/null ||
+		dpkg-query -W -f '${Version}' "linux-source-$base" 2>/dev/null
 }
-source_tarball() { echo "/usr/src/linux-source-$base.tar.xz"; }
+source_tarball() {
+	tarball=usr/src/linux-source-$base.tar.xz
+	if [ -f "$(fetched "linux-source-$base")/$tarball" ]; then
+		echo "$(fetched "linux-source-$base")/$tarball"
+	else
+		echo "/$tarball"
+	fi
+}
 
 # unpack DIRECTORY: Debian's source, unless it is there in this version.
 unpack() {
-	version=$(source_version) || die "linux-source-$base is not installed; scripts/deps installs it"
+	version=$(source_version) || die "linux-source-$base is not here; scripts/deps gets it"
 	[ "$(cat "$1/.version.dma_map" 2>/dev/null)" != "$version" ] || return 0
 	say "unpacking Linux $version (some 90000 files, half a minute)"
 	rm -rf "$1.new" "$1"
@@ -75,6 +88,27 @@ new_files() (
 	} | sort | grep -vxF "$outside_series" | while read -r file; do
 		if [ -f "$file" ]; then echo "$file"; fi
 	done
+)
+
+# own_files DIRECTORY: puts these files there, as this base has them. The root has
+# them as Linux 6.12 wants them; what differs is in patches/VERSION/own.diff.
+own_files() {
+	new_files | while read -r file; do
+		mkdir -p "$1/$(dirname "$file")"
+		cp -p "$root/$file" "$1/$file"
+	done
+	[ -f "$patches/own.diff" ] || return 0
+	patch -d "$1" -p1 -F0 -s -f -r - --no-backup-if-mismatch <"$patches/own.diff" >&2 ||
+		die "patches/$base/own.diff does not fit the root's files any more; mend it by hand," 			"then see scripts/difference -h"
+}
+
+# own_difference A B: from the directory A of such files to B, the same each time
+own_difference() (
+	cd "$1" || exit
+	{ find . -type f; cd "$2" && find . -type f; } | sed 's,^\./,,' | sort -u |
+		while read -r file; do
+			diff -u --label "a/$file" --label "b/$file" "$1/$file" "$2/$file" || :
+		done
 )
 
 # The patches in a directory, in order, without the cover letter.
