@@ -6,7 +6,9 @@
 root=$(cd "$(dirname "$0")/.." && pwd)
 self=$(basename "$0")
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/dma_map
-base=6.12
+# The version that the files at the root are for
+own_base=6.12
+base=$own_base
 config=default
 
 # The comment at the head of a script is its help.
@@ -75,8 +77,9 @@ unpack() {
 	mv "$1.new" "$1"
 }
 
-# The man page goes to the man-pages project, so it is in no patch.
-outside_series=Documentation/dma_map.2
+# What stands in Documentation itself is in no patch: the man page goes to the
+# man-pages project, and the rest is about this one.
+outside_series='^Documentation/[^/]*$'
 
 # Files at the root that stand there for the kernel's tree, by their path in it.
 new_files() (
@@ -85,21 +88,25 @@ new_files() (
 		git ls-files -co --exclude-standard -- \
 			Documentation arch include mm tools 2>/dev/null ||
 			find Documentation arch include mm tools -type f
-	} | sort | grep -vxF "$outside_series" | while read -r file; do
+	} | sort | grep -v "$outside_series" | while read -r file; do
 		if [ -f "$file" ]; then echo "$file"; fi
 	done
 )
 
-# own_files DIRECTORY: puts these files there, as this base has them. The root has
-# them as Linux 6.12 wants them; what differs is in patches/VERSION/own.diff.
-own_files() {
+# root_files DIRECTORY: puts these files there; own_files as this base has them. The
+# root has them as one version wants them; what differs is in own.diff.
+root_files() {
 	new_files | while read -r file; do
 		mkdir -p "$1/$(dirname "$file")"
 		cp -p "$root/$file" "$1/$file"
 	done
+}
+own_files() {
+	root_files "$1"
 	[ -f "$patches/own.diff" ] || return 0
 	patch -d "$1" -p1 -F0 -s -f -r - --no-backup-if-mismatch <"$patches/own.diff" >&2 ||
-		die "patches/$base/own.diff does not fit the root's files any more; mend it by hand," 			"then see scripts/difference -h"
+		die "patches/$base/own.diff does not fit the root's files any more;" \
+			"mend it by hand, then see scripts/difference -h"
 }
 
 # own_difference A B: from the directory A of such files to B, the same each time
