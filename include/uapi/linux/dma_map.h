@@ -18,7 +18,9 @@
 #ifndef __NR_dma_map
 #if defined(__x86_64__) && defined(__ILP32__)
 #define __NR_dma_map		(__X32_SYSCALL_BIT + 548)
-#else
+#elif defined(__mips__)
+#define __NR_dma_map		(__NR_Linux + 548)
+#elif !defined(__alpha__)	/* which has another call there */
 #define __NR_dma_map		548
 #endif
 #endif
