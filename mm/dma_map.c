@@ -1541,6 +1541,13 @@ static vm_fault_t dmamap_fault(struct vm_fault *vmf)
 		folio_put(folio);
 		return VM_FAULT_HWPOISON;
 	}
+	/* finish_fault() may map all of the unit, this leaves out what is bad */
+	if (folio_test_large(folio) && folio_test_has_hwpoisoned(folio)) {
+		folio_unlock(folio);
+		folio_put(folio);
+		filemap_map_pages(vmf, vmf->pgoff, vmf->pgoff);
+		return VM_FAULT_NOPAGE;
+	}
 
 	vmf->page = page;
 	return VM_FAULT_LOCKED;
