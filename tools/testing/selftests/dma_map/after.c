@@ -195,7 +195,7 @@ FIXTURE_VARIANT_ADD(advice, pageout)
 FIXTURE_VARIANT_ADD(advice, remove)
 {
 	.advice = MADV_REMOVE,
-	.err = MADV_REMOVE_ERR,
+	.err = ENODEV,
 };
 
 FIXTURE_VARIANT_ADD(advice, dontfork)

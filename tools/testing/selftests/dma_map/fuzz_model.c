@@ -531,7 +531,7 @@ static int madvise_error(const struct op *op)
 		err = EINVAL;
 		break;
 	case MADV_REMOVE:
-		err = MADV_REMOVE_ERR;
+		err = ENODEV;
 		break;
 	case MADV_DOFORK:
 		err = MADV_DOFORK_ERR;
