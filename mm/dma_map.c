@@ -541,7 +541,7 @@ static bool dmamap_pageblock_usable(struct zone *zone, unsigned long pfn)
 	migratetype = get_pageblock_migratetype(page);
 	return !is_migrate_cma(migratetype) &&
 	       !is_migrate_isolate(migratetype) &&
-	       !is_migrate_highatomic(migratetype);
+	       migratetype != MIGRATE_HIGHATOMIC;
 }
 
 /*
@@ -826,10 +826,10 @@ struct dmamap_window {
 	unsigned long			cost;
 };
 
-/* What nobody holds is free, or in the middle of what is, or in a pool */
+/* What nobody holds is free, or in the middle of what is, or in a pool or slab */
 static bool dmamap_unheld_usable(struct page *page, struct folio *folio)
 {
-	return !PageReserved(page) && !folio_test_hugetlb(folio);
+	return !PageReserved(page) && !page_has_type(&folio->page);
 }
 
 /* Dropped is what reclaim_clean_pages_from_list() drops */
@@ -1105,6 +1105,17 @@ static struct page *dmamap_alloc_window(const struct dmamap_request *req,
 	return err ? ERR_PTR(err) : pfn_to_page(win.pfn);
 }
 
+/* The page is accounted for by the first one of its block, from now on */
+static void dmamap_join_tag(struct page *page)
+{
+	struct alloc_tag *tag = pgalloc_tag_get(page);
+
+	if (tag) {
+		this_cpu_dec(tag->counters->calls);
+		clear_page_tag_ref(page);
+	}
+}
+
 /* Makes one block of single pages, unless somebody looks at one of them */
 static bool dmamap_join_pages(struct page *page, unsigned int order)
 {
@@ -1113,9 +1124,8 @@ static bool dmamap_join_pages(struct page *page, unsigned int order)
 	for (i = 1; i < 1UL << order; i++)
 		if (!page_ref_freeze(page + i, 1))
 			goto unfreeze;
-	/* The pages are accounted for by the first one, from now on */
 	for (i = 1; i < 1UL << order; i++)
-		pgalloc_tag_sub(page + i, 0);
+		dmamap_join_tag(page + i);
 	return true;
 
 unfreeze:
@@ -1531,6 +1541,13 @@ static vm_fault_t dmamap_fault(struct vm_fault *vmf)
 		folio_put(folio);
 		return VM_FAULT_HWPOISON;
 	}
+	/* finish_fault() may map all of the unit, this leaves out what is bad */
+	if (folio_test_large(folio) && folio_test_has_hwpoisoned(folio)) {
+		folio_unlock(folio);
+		folio_put(folio);
+		filemap_map_pages(vmf, vmf->pgoff, vmf->pgoff);
+		return VM_FAULT_NOPAGE;
+	}
 
 	vmf->page = page;
 	return VM_FAULT_LOCKED;
@@ -1623,6 +1640,13 @@ static int dmamap_check_remap(struct file *file, unsigned long addr,
 	return 0;
 }
 
+static unsigned long dmamap_get_area(struct file *file, unsigned long addr,
+				     unsigned long len, unsigned long pgoff,
+				     unsigned long flags)
+{
+	return mm_get_unmapped_area(current->mm, file, addr, len, pgoff, flags);
+}
+
 /* As thp_get_unmapped_area(), which leaves 32-bit and x32 callers out */
 static unsigned long dmamap_get_aligned_area(struct file *file,
 					     unsigned long addr,
@@ -1633,12 +1657,11 @@ static unsigned long dmamap_get_aligned_area(struct file *file,
 	const unsigned long pad = PMD_SIZE - PAGE_SIZE;
 	unsigned long ret;
 
-	ret = mm_get_unmapped_area(current->mm, file, addr, len, pgoff, flags);
+	ret = dmamap_get_area(file, addr, len, pgoff, flags);
 	if (IS_ERR_VALUE(ret) || ret == addr || len < PMD_SIZE)
 		return ret;
 
-	addr = mm_get_unmapped_area(current->mm, file, 0, len + pad, pgoff,
-				    flags);
+	addr = dmamap_get_area(file, 0, len + pad, pgoff, flags);
 	return IS_ERR_VALUE(addr) ? ret : ALIGN(addr, PMD_SIZE);
 }
 
@@ -1656,7 +1679,7 @@ static unsigned long dmamap_get_unmapped_area(struct file *file,
 	err = dmamap_check_remap(file, addr, len, pgoff);
 	if (err)
 		return err;
-	return mm_get_unmapped_area(current->mm, file, addr, len, pgoff, flags);
+	return dmamap_get_area(file, addr, len, pgoff, flags);
 }
 
 static const struct file_operations dmamap_fops = {
@@ -1685,9 +1708,9 @@ bool dmamap_folio(const struct folio *folio)
 	if (!folio_test_unevictable(folio) || folio_test_lru(folio))
 		return false;
 
-	/* It may have become anything since */
+	/* It may have become anything since; what is no mapping is not aligned */
 	mapping = READ_ONCE(folio->mapping);
-	if (!mapping || (unsigned long)mapping & PAGE_MAPPING_FLAGS ||
+	if (!mapping || !IS_ALIGNED((unsigned long)mapping, sizeof(long)) ||
 	    get_kernel_nofault(a_ops, &mapping->a_ops))
 		return false;
 	return a_ops == &dmamap_aops;

@@ -18,7 +18,7 @@ TRACE_EVENT(dmamap_alloc,
 	TP_STRUCT__entry(
 		__field(unsigned long,	pfn)
 		__field(unsigned int,	order)
-		__field(unsigned long,	ino)
+		__field(u64,		ino)
 		__field(pgoff_t,	index)
 	),
 
@@ -29,7 +29,7 @@ TRACE_EVENT(dmamap_alloc,
 		__entry->index	= folio->index;
 	),
 
-	TP_printk("pfn=0x%lx order=%u ino=%lu index=%lu",
+	TP_printk("pfn=0x%lx order=%u ino=%llu index=%lu",
 		  __entry->pfn, __entry->order, __entry->ino, __entry->index)
 );
 

@@ -261,7 +261,7 @@ static bool setup_system_heap(struct buffer *buf)
 
 static bool setup_cma_heap(struct buffer *buf)
 {
-	return setup_heap(buf, "/dev/dma_heap/reserved");
+	return setup_heap(buf, CMA_HEAP);
 }
 
 static bool setup_secret(struct buffer *buf)

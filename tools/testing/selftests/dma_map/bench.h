@@ -10,6 +10,9 @@
 #define GIB			(1024 * MIB)
 #define MOST			GIB
 
+/* The heap of CMA, whose name is not the same in each version of the kernel */
+#define CMA_HEAP		"/dev/dma_heap/reserved"
+
 /* A table for the largest buffer */
 extern dma_entry_t chunks[DMA_TABLE_MAX(MOST)];
 

@@ -37,6 +37,9 @@
 #define RW			(PROT_READ | PROT_WRITE)
 #define PAGES(size)		((long)((size) / PAGE_SIZE))
 
+/* What madvise(MADV_DOFORK) says, in which versions of the kernel differ */
+#define MADV_DOFORK_ERR		0
+
 /* Of an entry of /proc/PID/pagemap, as Documentation/admin-guide/mm has it */
 #define PAGEMAP_PRESENT		0x8000000000000000ULL
 #define PAGEMAP_SWAPPED		0x4000000000000000ULL

@@ -464,6 +464,8 @@ static bool do_unpin(const struct op *op)
 /* An advice or a protection reaches as far as it can */
 static void change(const struct op *op, int err)
 {
+	const bool refused = op->kind == MADVISE && op->arg == MADV_DOFORK &&
+			     MADV_DOFORK_ERR;
 	struct cell *cell = &model->cell[me][op->page];
 
 	for (unsigned int i = 0; i < op->nr; i++, cell++) {
@@ -472,7 +474,10 @@ static void change(const struct op *op, int err)
 			    (is_dma(cell) && op->prot & PROT_EXEC))
 				return;
 			cell->prot = op->prot;
-		} else if ((!err || err == ENOMEM) && cell->pfn != NOTHING &&
+		} else if (refused && is_dma(cell)) {
+			return;
+		} else if ((!err || err == ENOMEM || refused) &&
+			   cell->pfn != NOTHING &&
 			   (op->arg == MADV_DOFORK ||
 			    op->arg == MADV_DONTFORK)) {
 			cell->nofork = op->arg == MADV_DONTFORK;
@@ -527,6 +532,9 @@ static int madvise_error(const struct op *op)
 		break;
 	case MADV_REMOVE:
 		err = ENODEV;
+		break;
+	case MADV_DOFORK:
+		err = MADV_DOFORK_ERR;
 		break;
 	case MADV_POPULATE_READ:
 		err = before(op, is_unread) < op->nr ? EINVAL : 0;

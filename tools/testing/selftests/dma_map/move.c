@@ -953,6 +953,19 @@ TEST_F(poisoned, page_stays_so_when_zapped)
 	EXPECT_EQ(SIGBUS, try_write(self->addr + variant->at));
 }
 
+TEST_F(poisoned, page_stays_so_when_the_one_beside_it_is_written)
+{
+	size_t beside = variant->at ^ PAGE_SIZE;
+	unsigned char *byte = self->addr + beside, was;
+
+	if (beside < variant->length) {
+		was = __atomic_load_n(byte, __ATOMIC_RELAXED);
+		madvise(self->addr, variant->length, MADV_DONTNEED);
+		__atomic_store_n(byte, was, __ATOMIC_RELAXED);
+	}
+	EXPECT_EQ(SIGBUS, try_read(self->addr + variant->at));
+}
+
 TEST_F(poisoned, page_is_not_read_by_the_kernel_either)
 {
 	struct iovec iov = { self->addr + variant->at, PAGE_SIZE };
