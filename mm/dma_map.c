@@ -26,6 +26,7 @@
 #include <linux/memory_hotplug.h>
 #include <linux/mempolicy.h>
 #include <linux/mm.h>
+#include <linux/mm_inline.h>
 #include <linux/mman.h>
 #include <linux/mount.h>
 #include <linux/mutex.h>
@@ -34,7 +35,6 @@
 #include <linux/pagemap.h>
 #include <linux/pagevec.h>
 #include <linux/pgalloc.h>
-#include <linux/pgalloc_tag.h>
 #include <linux/pseudo_fs.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -1699,7 +1699,7 @@ static const struct address_space_operations dmamap_aops = {
  * Return: true if a buffer of dma_map() has it; not once it has been unmapped,
  *	even if it is pinned
  */
-bool dmamap_folio(const struct folio *folio)
+bool dmamap_folio(struct folio *folio)
 {
 	const struct address_space_operations *a_ops;
 	struct address_space *mapping;

@@ -13,7 +13,7 @@ struct vm_area_struct;
 
 #ifdef CONFIG_DMA_MAP_SYSCALL
 bool dmamap_active(void);
-bool dmamap_folio(const struct folio *folio);
+bool dmamap_folio(struct folio *folio);
 bool dmamap_vma(const struct vm_area_struct *vma);
 void dmamap_expect_poison(void);
 void dmamap_show_entries(struct seq_file *m, struct vm_area_struct *vma);
@@ -23,7 +23,7 @@ static inline bool dmamap_active(void)
 	return false;
 }
 
-static inline bool dmamap_folio(const struct folio *folio)
+static inline bool dmamap_folio(struct folio *folio)
 {
 	return false;
 }

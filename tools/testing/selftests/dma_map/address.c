@@ -87,6 +87,8 @@ TEST(map_above4g_is_above_4_gib)
 {
 	void *addr = dma_map(NULL, LENGTH, RW, MAP_SHARED | MAP_ABOVE4G, table);
 
+	if (!has_above4g())
+		SKIP(return, "no MAP_ABOVE4G");
 	ASSERT_NE(MAP_FAILED, addr);
 	EXPECT_LE(start_of_above, (unsigned long)addr);
 }
@@ -350,12 +352,14 @@ TEST_F(kept, when_it_is_not_to_be_replaced)
 	EXPECT_EQ(EEXIST, map_over(self->addr, MAP_FIXED_NOREPLACE, table));
 }
 
+#ifdef __NR_mseal
 TEST_F(kept, when_its_end_is_sealed)
 {
 	ASSERT_EQ(0, syscall(__NR_mseal, self->addr + LENGTH - PAGE_SIZE,
 			     PAGE_SIZE, 0));
 	EXPECT_EQ(EPERM, map_over(self->addr, 0, table));
 }
+#endif
 
 /* The old mapping is neither gone nor half gone when the child dies of it */
 TEST_F(kept, when_the_caller_is_killed)

@@ -1655,6 +1655,7 @@ TEST_F(held, exec_that_fails_changes_nothing)
  * Seals
  */
 
+#ifdef __NR_mseal
 FIXTURE(sealed)
 {
 	void *addr;
@@ -1745,6 +1746,7 @@ TEST(sealed_buffer_is_free_when_its_process_ends)
 	EXPECT_EQ(base, charged_pages());
 	EXPECT_TRUE(free_pages_back(free));
 }
+#endif
 
 /*
  * What went wrong elsewhere, each named for it

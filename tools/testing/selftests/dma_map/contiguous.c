@@ -11,8 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "dma_map_test.h"
 #include "../kselftest_harness.h"
+#include "dma_map_test.h"
 
 #define NODES		2
 

@@ -568,6 +568,17 @@ bool has_huge_pages(void)
 	return !access("/sys/kernel/mm/transparent_hugepage", F_OK);
 }
 
+/* Of files that are mapped so, mmap() refuses flags that it does not know */
+bool has_above4g(void)
+{
+	int fd = memfd_create("above4g", MFD_CLOEXEC);
+	void *addr = mmap(NULL, PAGE_SIZE, PROT_NONE,
+			  MAP_SHARED_VALIDATE | MAP_ABOVE4G, fd, 0);
+
+	close(fd);
+	return addr != MAP_FAILED && !munmap(addr, PAGE_SIZE);
+}
+
 bool has_migration(void)
 {
 	return !syscall(__NR_move_pages, 0, 0UL, NULL, NULL, NULL, 0) ||

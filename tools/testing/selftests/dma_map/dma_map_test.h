@@ -24,6 +24,14 @@
 #ifndef MAP_SHARED_VALIDATE
 #define MAP_SHARED_VALIDATE	0x03
 #endif
+/* What the harness has not before Linux 6.5 and 6.10 */
+#ifndef __printf
+#define __printf(a, b)
+#endif
+#ifndef FIXTURE_TEARDOWN_PARENT
+#define FIXTURE_TEARDOWN_PARENT	FIXTURE_TEARDOWN
+#endif
+
 /* What a dma_entry_t takes: but for x32, two longs as C knows them */
 #ifndef ENTRY_SIZE
 #define ENTRY_SIZE		(2 * sizeof(long))
@@ -140,6 +148,7 @@ bool group_falls_to(const char *group, long pages);
 
 /* What a kernel may have been built without; memory below 16 MiB needs ZONE_DMA */
 bool has_limited_memory(void);
+bool has_above4g(void);
 bool has_huge_pages(void);
 bool has_migration(void);
 bool lacks_memory_for(int flags);

@@ -80,6 +80,8 @@ static void random_dma_map(__u64 *rng, struct op *op)
 
 	op->arg = one_of(rng, types, ARRAY_SIZE(types));
 	op->arg |= one_of(rng, implied, ARRAY_SIZE(implied));
+	if (op->arg & MAP_ABOVE4G && !has_above4g())
+		op->arg &= ~MAP_ABOVE4G;
 	op->arg |= one_of(rng, places, ARRAY_SIZE(places));
 	op->prot = one_of(rng, prots, ARRAY_SIZE(prots));
 	if (!pick(rng, 6))

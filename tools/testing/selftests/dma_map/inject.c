@@ -300,12 +300,14 @@ static const char *start(struct state *state)
 	return NULL;
 }
 
-/* In the parent, which is there whatever became of the test */
+/* In the parent, if it can be, which is there whatever became of the test */
 static void finish(const struct state *state)
 {
 	stop_injection(state);
-	if (state->group[0])
+	if (state->group[0]) {
+		group_write(state->root, "cgroup.procs", "0");
 		rmdir(state->group);
+	}
 	if (state->mounted) {
 		umount(state->root);
 		rmdir(state->root);

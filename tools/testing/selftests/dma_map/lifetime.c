@@ -922,6 +922,7 @@ TEST_F(mapped, remap_file_pages_within_rearranges)
 	EXPECT_EQ(0, harmed_pages(self->addr, PAGE_SIZE, variant->length));
 }
 
+#ifdef __NR_mseal
 TEST_F(mapped, sealed_cannot_be_unmapped_and_is_freed_at_exit)
 {
 	pid_t child = fork();
@@ -939,6 +940,7 @@ TEST_F(mapped, sealed_cannot_be_unmapped_and_is_freed_at_exit)
 	EXPECT_EQ(0, wait_for(child));
 	EXPECT_EQ(self->base + PAGES(variant->length), charged_pages());
 }
+#endif
 
 /* vmsplice() has references to the pages, which outlive the mapping */
 TEST_F(mapped, spliced_pages_are_not_reused_until_they_are_read)

@@ -5,13 +5,15 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/iommufd.h>
 #include <linux/vfio.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+#ifdef VFIO_DEVICE_BIND_IOMMUFD
+#include <linux/iommufd.h>
+#endif
 
 #include "iommu.h"
 
@@ -87,6 +89,7 @@ const struct mapper mapper_type1 = {
  * VFIO with iommufd
  */
 
+#ifdef VFIO_DEVICE_BIND_IOMMUFD
 /* The device's own file: /dev/vfio/devices/vfioN */
 static int open_device_file(const struct pci_device *pci)
 {
@@ -165,6 +168,7 @@ const struct mapper mapper_iommufd = {
 	.map	= iommufd_map,
 	.unmap	= iommufd_unmap,
 };
+#endif
 
 void mapper_close(struct mapper *mapper)
 {

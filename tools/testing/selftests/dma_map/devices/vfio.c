@@ -106,7 +106,9 @@ FIXTURE_VARIANT(vfio)
 };
 
 FIXTURE_VARIANT_ADD(vfio, type1) { .mapper = &mapper_type1 };
+#ifdef VFIO_DEVICE_BIND_IOMMUFD
 FIXTURE_VARIANT_ADD(vfio, iommufd) { .mapper = &mapper_iommufd };
+#endif
 
 FIXTURE_SETUP(vfio)
 {
@@ -286,7 +288,9 @@ FIXTURE_VARIANT(killed)
 };
 
 FIXTURE_VARIANT_ADD(killed, type1) { .mapper = &mapper_type1 };
+#ifdef VFIO_DEVICE_BIND_IOMMUFD
 FIXTURE_VARIANT_ADD(killed, iommufd) { .mapper = &mapper_iommufd };
+#endif
 
 FIXTURE_SETUP(killed)
 {
