@@ -1248,7 +1248,7 @@ TEST_F(held, vm_flags_are_those_of_the_contract)
 
 TEST_F(held, smaps_counts_it_once)
 {
-	long kb = variant->length / KIB;
+	long kb = variant->length / KB;
 
 	EXPECT_EQ(kb, smaps_kb(self->addr, variant->length, "Size"));
 	EXPECT_EQ(kb, smaps_kb(self->addr, variant->length, "Rss"));

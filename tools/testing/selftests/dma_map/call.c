@@ -71,7 +71,7 @@ static struct call good_call(void)
 static int try_call(const struct call *call)
 {
 	if (call->no_room)
-		set_limit(RLIMIT_AS, status_kb("VmSize") * KIB);
+		set_limit(RLIMIT_AS, status_kb("VmSize") * KB);
 	return dma_map_errno(call->addr, call->length, call->prot, call->flags,
 			     call->table);
 }
