@@ -354,6 +354,8 @@ TEST_F(kept, when_it_is_not_to_be_replaced)
 
 TEST_F(kept, when_its_end_is_sealed)
 {
+	if (!has_mseal())
+		SKIP(return, "no mseal()");
 	ASSERT_EQ(0, syscall(__NR_mseal, self->addr + LENGTH - PAGE_SIZE,
 			     PAGE_SIZE, 0));
 	EXPECT_EQ(EPERM, map_over(self->addr, 0, table));

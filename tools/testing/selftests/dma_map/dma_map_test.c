@@ -601,6 +601,12 @@ bool has_migration(void)
 	       errno != ENOSYS;
 }
 
+/* Kernels of 32 bits have none */
+bool has_mseal(void)
+{
+	return !syscall(__NR_mseal, 0UL, 0UL, 0UL);
+}
+
 /* Whether there is what deals with pages that turn bad */
 bool has_memory_failure(void)
 {

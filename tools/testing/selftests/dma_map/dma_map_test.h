@@ -156,6 +156,7 @@ __u64 lowest_memory(void);
 bool has_thp(void);
 bool has_huge_pages(void);
 bool has_migration(void);
+bool has_mseal(void);
 bool has_memory_failure(void);
 bool lacks_memory_for(int flags);
 
