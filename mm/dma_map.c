@@ -1799,7 +1799,7 @@ static struct inode *dmamap_new_inode(const struct dmamap_request *req,
 	 * A page more than there is: filemap_map_pages() takes a folio that
 	 * ends where the file ends for one that reaches beyond it.
 	 */
-	i_size_write(inode, PFN_PHYS((loff_t)req->nr_pages + 1));
+	i_size_write(inode, ((loff_t)req->nr_pages + 1) << PAGE_SHIFT);
 	return inode;
 }
 
@@ -2030,12 +2030,14 @@ static int dmamap_check_flags(unsigned long addr, unsigned long prot,
 	return 0;
 }
 
+/* Memory in highmem, which only 32-bit kernels have, is never handed out */
 static int dmamap_check_length(size_t length)
 {
 	if (!length)
 		return -EINVAL;
 	if (length > TASK_SIZE || !PAGE_ALIGN(length) ||
-	    PAGE_ALIGN(length) >> PAGE_SHIFT > totalram_pages())
+	    PAGE_ALIGN(length) >> PAGE_SHIFT >
+	    totalram_pages() - totalhigh_pages())
 		return -ENOMEM;
 	return 0;
 }

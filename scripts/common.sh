@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh disable=SC2034 # read by the scripts that source this
 #
-# What the scripts share: where things are, how they speak, --base and --config.
+# What the scripts share: where things are, how they speak, --base, --config, --arch.
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 self=$(basename "$0")
@@ -10,6 +10,8 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/dma_map
 own_base=6.12
 base=$own_base
 config=default
+# Scripts that a script runs have it from there.
+arch=${DMA_MAP_ARCH:-x86_64}
 
 # The comment at the head of a script is its help.
 usage() { sed -n '3,/^$/s/^# \{0,1\}//p' "$0"; }
@@ -29,6 +31,8 @@ common_options() {
 			base=$2; shift 2; taken=$((taken + 2)) ;;
 		--config) [ $# -gt 1 ] || die "--config needs a name; -h shows the usage"
 			config=$2; shift 2; taken=$((taken + 2)) ;;
+		--arch) [ $# -gt 1 ] || die "--arch needs a name; -h shows the usage"
+			arch=$2; shift 2; taken=$((taken + 2)) ;;
 		*) break ;;
 		esac
 	done
@@ -36,12 +40,19 @@ common_options() {
 	src=$root/build/$base/src
 	pristine=$root/build/$base/pristine
 	out=$root/build/$base/$config
+	[ "$arch" = x86_64 ] || out=$root/build/$base/$arch-$config
 	# Of guests that run at the same time, each has its own.
 	console=${DMA_MAP_CONSOLE:-$out/console}
 	[ -d "$patches" ] ||
 		die "no series for Linux $base; there is: $(cd "$root/patches" && echo *)"
 	[ -f "$root/scripts/config/$config" ] ||
 		die "no configuration $config; there is: $(cd "$root/scripts/config" && echo *)"
+	[ -f "$root/scripts/arch/$arch" ] ||
+		die "no architecture $arch; there is: $(cd "$root/scripts/arch" && echo * |
+			sed 's/ [^ ]*\.config//g')"
+	# shellcheck source=scripts/arch/x86_64
+	. "$root/scripts/arch/$arch"
+	export DMA_MAP_ARCH="$arch"
 }
 
 # fetched PACKAGE [ARCHITECTURE]: where scripts/fetch unpacks it

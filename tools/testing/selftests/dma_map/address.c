@@ -63,6 +63,7 @@ TEST(occupied_hint_is_left_alone)
 	EXPECT_EQ(0, damaged_pages(hint, 0, LENGTH));
 }
 
+#if MAP_32BIT
 /* Callers without addresses above 4 GiB have these flags ignored, as by mmap() */
 static const __u64 end_of_32bit = is_64bit ? 1ULL << 31 : 1ULL << 32;
 static const __u64 start_of_above = is_64bit ? 1ULL << 32 : PAGE_SIZE;
@@ -92,6 +93,7 @@ TEST(map_above4g_is_above_4_gib)
 	ASSERT_NE(MAP_FAILED, addr);
 	EXPECT_LE(start_of_above, (unsigned long)addr);
 }
+#endif
 
 TEST(mincore_tells_every_page_as_resident)
 {
@@ -337,7 +339,7 @@ TEST_F(kept, when_rlimit_memlock_is_passed)
 
 TEST_F(kept, when_rlimit_as_is_passed)
 {
-	set_limit(RLIMIT_AS, status_kb("VmSize") * KIB);
+	set_limit(RLIMIT_AS, status_kb("VmSize") * KB);
 	EXPECT_EQ(ENOMEM, map_over(self->addr, 0, table));
 }
 
@@ -355,6 +357,8 @@ TEST_F(kept, when_it_is_not_to_be_replaced)
 #ifdef __NR_mseal
 TEST_F(kept, when_its_end_is_sealed)
 {
+	if (!has_mseal())
+		SKIP(return, "no mseal()");
 	ASSERT_EQ(0, syscall(__NR_mseal, self->addr + LENGTH - PAGE_SIZE,
 			     PAGE_SIZE, 0));
 	EXPECT_EQ(EPERM, map_over(self->addr, 0, table));

@@ -620,9 +620,17 @@ TEST_F(protected, when_zapped_it_still_is)
 				     variant->prot));
 }
 
+/* Whether the architecture knows keys, with or without the hardware */
+static bool has_pkeys(void)
+{
+	return !syscall(__NR_pkey_free, -1) || errno != ENOSYS;
+}
+
 /* The default key is what every mapping has, with or without the hardware */
 TEST_F(protected, by_pkey_mprotect_it_is_just_there)
 {
+	if (!has_pkeys())
+		SKIP(return, "no protection keys");
 	ASSERT_EQ(0, syscall(__NR_pkey_mprotect, self->addr + variant->from,
 			     variant->to - variant->from, variant->prot, -1));
 	EXPECT_EQ(0, misruled_in_all(self->addr, variant->from, variant->to,
@@ -636,8 +644,11 @@ TEST_F(protected, never_becomes_executable)
 
 	EXPECT_EQ(EACCES, errno_of(mprotect(part, length, variant->prot |
 					    PROT_EXEC)));
-	EXPECT_EQ(EACCES, errno_of(syscall(__NR_pkey_mprotect, part, length,
-					   variant->prot | PROT_EXEC, -1)));
+	if (has_pkeys()) {
+		EXPECT_EQ(EACCES, errno_of(syscall(__NR_pkey_mprotect, part,
+						   length, variant->prot |
+						   PROT_EXEC, -1)));
+	}
 	EXPECT_EQ(0, misruled_in_all(self->addr, 0, 0, RW));
 }
 
@@ -655,8 +666,11 @@ TEST_F(protected, page_by_page_and_back)
 /* A key that denies access hides the buffer, and shows the same one again */
 TEST_F(held, protection_key_rules_access_and_harms_nothing)
 {
-	int key = syscall(__NR_pkey_alloc, 0, 1 /* PKEY_DISABLE_ACCESS */);
+	int key;
 
+	if (!has_pkeys())
+		SKIP(return, "no protection keys");
+	key = syscall(__NR_pkey_alloc, 0, 1 /* PKEY_DISABLE_ACCESS */);
 	if (key < 0) {
 		/* Without the hardware there is no key to have */
 		EXPECT_EQ(ENOSPC, errno);
@@ -1235,7 +1249,7 @@ TEST_F(held, vm_flags_are_those_of_the_contract)
 
 TEST_F(held, smaps_counts_it_once)
 {
-	long kb = variant->length / KIB;
+	long kb = variant->length / KB;
 
 	EXPECT_EQ(kb, smaps_kb(self->addr, variant->length, "Size"));
 	EXPECT_EQ(kb, smaps_kb(self->addr, variant->length, "Rss"));
@@ -1679,6 +1693,8 @@ FIXTURE_VARIANT_ADD(sealed, private)
 
 FIXTURE_SETUP(sealed)
 {
+	if (!has_mseal())
+		SKIP(return, "no mseal()");
 	self->addr = stamped(ADVISED, variant->flags | MAP_CONTIGUOUS);
 	ASSERT_NE(MAP_FAILED, self->addr);
 	self->over = self->addr + MIB;
@@ -1734,8 +1750,11 @@ TEST_F(sealed, is_zapped_as_any_file_and_back)
 TEST(sealed_buffer_is_free_when_its_process_ends)
 {
 	long base = charged_pages(), free = free_pages();
-	pid_t child = fork();
+	pid_t child;
 
+	if (!has_mseal())
+		SKIP(return, "no mseal()");
+	child = fork();
 	if (!child) {
 		void *addr = stamped(ADVISED, MAP_SHARED);
 

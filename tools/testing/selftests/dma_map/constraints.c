@@ -13,7 +13,7 @@
 #include "../kselftest_harness.h"
 #include "constraints.h"
 
-#define GIB		(1024 * MIB)
+#define GIB		(1ULL << 30)
 #define BITS(n)		((1ULL << (n)) - 1)
 
 #define NODE_1		"/sys/devices/system/node/node1"
@@ -112,10 +112,10 @@ FIXTURE_VARIANT_ADD(demand, boundary_of_a_page)
 { 64 * KIB, 0, CONSTRAINTS(.boundary = 4 * KIB) };
 
 FIXTURE_VARIANT_ADD(demand, lengths_of_16_bits)
-{ MIB, 0, CONSTRAINTS(.max_len = 0xffff) };
+{ MIB, 0, CONSTRAINTS(.max_len = 64 * KIB - 1) };
 
 FIXTURE_VARIANT_ADD(demand, lengths_of_16_bits_contiguous)
-{ MIB, MAP_CONTIGUOUS, CONSTRAINTS(.max_len = 0xffff) };
+{ MIB, MAP_CONTIGUOUS, CONSTRAINTS(.max_len = 64 * KIB - 1) };
 
 FIXTURE_VARIANT_ADD(demand, lengths_between)
 { 2 * MIB, 0, CONSTRAINTS(.min_len = 40 * KIB, .max_len = 60 * KIB) };
@@ -184,7 +184,7 @@ FIXTURE_VARIANT_ADD(demand, haiku_lomem)
 { 64 * KIB, MAP_CONTIGUOUS | MAP_LIMITED, CONSTRAINTS() };
 
 FIXTURE_VARIANT_ADD(demand, fuchsia_alignment_log2)
-{ MIB, MAP_CONTIGUOUS, CONSTRAINTS(.alignment = 1 << 20) };
+{ MIB, MAP_CONTIGUOUS, CONSTRAINTS(.alignment = MIB) };
 
 FIXTURE_VARIANT_ADD(demand, fuchsia_minimum_contiguity)
 { 4 * MIB, 0, CONSTRAINTS(.min_len = 256 * KIB) };
@@ -196,7 +196,7 @@ FIXTURE_VARIANT_ADD(demand, netbsd_bus_dmamem_alloc)
 
 FIXTURE_VARIANT_ADD(demand, freebsd_bus_dma_tag)
 { 480 * KIB, 0,
-	CONSTRAINTS(.addr_limit = BITS(32), .max_len = 0xf000, .max_entries = 8) };
+	CONSTRAINTS(.addr_limit = BITS(32), .max_len = 60 * KIB, .max_entries = 8) };
 
 FIXTURE_VARIANT_ADD(demand, u_dma_buf_dma_mask)
 { 4 * MIB, MAP_CONTIGUOUS, CONSTRAINTS(.addr_limit = BITS(30)) };
@@ -226,6 +226,8 @@ static const char *what_lacks_for(size_t length, int flags,
 	if (lacks_memory_for(flags) ||
 	    (c->addr_limit && c->addr_limit < LIMIT && !has_limited_memory()))
 		return "no zone below 16 MiB";
+	if (c->addr_limit && c->addr_limit < lowest_memory())
+		return "no memory as low as that";
 	if (takes_a_search(length, flags, c) && !has_migration())
 		return "no page migration";
 	return NULL;
@@ -306,19 +308,19 @@ FIXTURE_VARIANT_ADD(refusal, boundary_no_power)
 { 4 * MIB, 0, EINVAL, CONSTRAINTS(.boundary = 3 * PAGE_SIZE) };
 
 FIXTURE_VARIANT_ADD(refusal, boundary_in_a_page)
-{ 4 * MIB, 0, EINVAL, CONSTRAINTS(.boundary = 2048) };
+{ 4 * MIB, 0, EINVAL, CONSTRAINTS(.boundary = PAGE_SIZE / 2) };
 
 FIXTURE_VARIANT_ADD(refusal, max_len_less_than_a_page)
-{ 4 * MIB, 0, EINVAL, CONSTRAINTS(.max_len = 4095) };
+{ 4 * MIB, 0, EINVAL, CONSTRAINTS(.max_len = PAGE_SIZE - 1) };
 
 FIXTURE_VARIANT_ADD(refusal, limit_within_the_first_page)
-{ 4 * MIB, 0, EINVAL, CONSTRAINTS(.addr_limit = 4094) };
+{ 4 * MIB, 0, EINVAL, CONSTRAINTS(.addr_limit = PAGE_SIZE - 2) };
 
 FIXTURE_VARIANT_ADD(refusal, longer_than_longest)
-{ 4 * MIB, 0, EINVAL, CONSTRAINTS(.min_len = 8192, .max_len = 4096) };
+{ 4 * MIB, 0, EINVAL, CONSTRAINTS(.min_len = 2 * PAGE_SIZE, .max_len = PAGE_SIZE) };
 
 FIXTURE_VARIANT_ADD(refusal, longer_than_boundary)
-{ 4 * MIB, 0, EINVAL, CONSTRAINTS(.min_len = 8192, .boundary = 4096) };
+{ 4 * MIB, 0, EINVAL, CONSTRAINTS(.min_len = 2 * PAGE_SIZE, .boundary = PAGE_SIZE) };
 
 FIXTURE_VARIANT_ADD(refusal, node_less_than_any)
 { 4 * MIB, 0, EINVAL, CONSTRAINTS(.node = -2) };
@@ -343,7 +345,7 @@ FIXTURE_VARIANT_ADD(refusal, contiguous_with_short_rests)
 		    };
 
 FIXTURE_VARIANT_ADD(refusal, below_all_memory)
-{ 4 * MIB, 0, ENOMEM, CONSTRAINTS(.addr_limit = 4095) };
+{ 4 * MIB, 0, ENOMEM, CONSTRAINTS(.addr_limit = PAGE_SIZE - 1) };
 
 FIXTURE_VARIANT_ADD(refusal, more_than_is_below)
 { 20 * MIB, 0, ENOMEM, CONSTRAINTS(.addr_limit = BITS(24)) };
@@ -405,7 +407,7 @@ struct newer {
 
 TEST(newer_struct_is_taken_if_it_says_no_more)
 {
-	struct newer newer = { .c = CONSTRAINTS(.max_len = 8192) };
+	struct newer newer = { .c = CONSTRAINTS(.max_len = 2 * PAGE_SIZE) };
 	void *addr;
 
 	newer.c.size = sizeof(newer);
@@ -521,13 +523,14 @@ static unsigned long sets = 200, seed = 1;
 #if __SIZEOF_LONG__ > 4
 
 /*
- * Memory below 256 MiB is full of what can be moved
+ * The lowest 256 MiB of memory are full of what can be moved
  */
 
 FIXTURE(full)
 {
 	int file;
 	long moved;
+	__u64 limit;
 };
 
 FIXTURE_VARIANT(full)
@@ -542,9 +545,9 @@ FIXTURE_VARIANT_ADD(full, contiguous) { .flags = MAP_SHARED | MAP_CONTIGUOUS };
 #define POOL	NODE_1 "/hugepages/hugepages-2048kB/nr_hugepages"
 
 /* What is left there is for nobody else */
-static void take_what_is_free(size_t length)
+static void take_what_is_free(size_t length, __u64 limit)
 {
-	struct dma_constraints c = CONSTRAINTS(.addr_limit = BITS(28),
+	struct dma_constraints c = CONSTRAINTS(.addr_limit = limit,
 					       .flags = DMA_NO_RECLAIM);
 
 	for (; length >= PAGE_SIZE; length /= 2)
@@ -566,7 +569,8 @@ FIXTURE_SETUP(full)
 		ASSERT_EQ(0, fallocate(self->file, 0, size, 16 * MIB));
 		size += 16 * MIB;
 	}
-	take_what_is_free(MIB);
+	self->limit = lowest_memory() + BITS(28);
+	take_what_is_free(MIB, self->limit);
 	self->moved = vm_event("pgmigrate_success");
 }
 
@@ -578,7 +582,7 @@ FIXTURE_TEARDOWN(full)
 
 TEST_F_TIMEOUT(full, limit_of_28_bits_is_met_by_moving_only, 300)
 {
-	struct dma_constraints c = CONSTRAINTS(.addr_limit = BITS(28),
+	struct dma_constraints c = CONSTRAINTS(.addr_limit = self->limit,
 					       .flags = DMA_NO_RECLAIM);
 
 	ASSERT_EQ(MAP_FAILED, dma_map_constrained(8 * MIB, variant->flags,
@@ -589,16 +593,16 @@ TEST_F_TIMEOUT(full, limit_of_28_bits_is_met_by_moving_only, 300)
 	c.flags = 0;
 	ASSERT_NE(MAP_FAILED, dma_map_constrained(8 * MIB, variant->flags,
 						  table, &c));
-	EXPECT_GE(BITS(28), highest(table, c.nr_entries));
+	EXPECT_GE(self->limit, highest(table, c.nr_entries));
 	EXPECT_LE(self->moved + PAGES(8 * MIB) / 2,
 		  vm_event("pgmigrate_success"));
 
 	/* What is moved for it is used, whatever it has to be cut into */
 	c.boundary = 64 * KIB;
-	c.max_len = 0xffff;
+	c.max_len = 64 * KIB - 1;
 	ASSERT_NE(MAP_FAILED, dma_map_constrained(8 * MIB, variant->flags,
 						  table, &c));
-	EXPECT_GE(BITS(28), highest(table, c.nr_entries));
+	EXPECT_GE(self->limit, highest(table, c.nr_entries));
 }
 
 /*

@@ -105,7 +105,7 @@ TEST_F(window, is_mapped_by_pmd_where_it_can_be)
 
 	if (!has_huge_pages())
 		SKIP(return, "no huge pages");
-	EXPECT_EQ((long)(whole / KIB),
+	EXPECT_EQ((long)(whole / KB),
 		  smaps_kb(self->addr, variant->length, "FilePmdMapped"));
 }
 

@@ -54,7 +54,7 @@ void dma_map_test_init(int argc, char **argv)
 	if (geteuid())
 		skip_all("these tests need root");
 	if (sysconf(_SC_PAGESIZE) != PAGE_SIZE)
-		skip_all("these tests know pages of 4 KiB only");
+		skip_all("these tests are built for pages of another size");
 
 	/* In memory, and present, before anyone counts */
 	memset(table, 0, sizeof(table));
@@ -536,7 +536,7 @@ bool free_pages_back(long base)
 
 long total_pages(void)
 {
-	return number_in("/proc/meminfo", "MemTotal") / (PAGE_SIZE / KIB);
+	return PAGES(number_in("/proc/meminfo", "MemTotal") * KB);
 }
 
 long vm_event(const char *key)
@@ -544,18 +544,34 @@ long vm_event(const char *key)
 	return number_in("/proc/vmstat", key);
 }
 
-bool has_limited_memory(void)
+/* Where the zones with this name begin, or all; ~0: there are none */
+static __u64 zones_begin(const char *name)
 {
 	FILE *zoneinfo = fopen("/proc/zoneinfo", "r");
-	char line[512], zone[16];
-	bool found = false;
+	char line[512], zone[16] = "";
+	__u64 lowest = ~0ULL;
+	unsigned long pfn;
 
-	while (zoneinfo && !found && fgets(line, sizeof(line), zoneinfo))
-		found = sscanf(line, "Node %*d, zone %15s", zone) == 1 &&
-			!strcmp(zone, "DMA");
+	while (zoneinfo && fgets(line, sizeof(line), zoneinfo)) {
+		sscanf(line, "Node %*d, zone %15s", zone);
+		if (sscanf(line, " start_pfn: %lu", &pfn) == 1 &&
+		    (!name || !strcmp(zone, name)) && (__u64)pfn * PAGE_SIZE < lowest)
+			lowest = (__u64)pfn * PAGE_SIZE;
+	}
 	if (zoneinfo)
 		fclose(zoneinfo);
-	return found;
+	return lowest;
+}
+
+bool has_limited_memory(void)
+{
+	return zones_begin("DMA") < LIMIT;
+}
+
+/* Where memory begins, to the MiB: not every machine's does so at 0 */
+__u64 lowest_memory(void)
+{
+	return zones_begin(NULL) & ~0xfffffULL;
 }
 
 bool lacks_memory_for(int flags)
@@ -563,9 +579,20 @@ bool lacks_memory_for(int flags)
 	return flags & MAP_LIMITED && !has_limited_memory();
 }
 
+#define THP			"/sys/kernel/mm/transparent_hugepage"
+
+bool has_thp(void)
+{
+	return !access(THP, F_OK);
+}
+
+/* What a PMD maps may be more than one unit ever is */
 bool has_huge_pages(void)
 {
-	return !access("/sys/kernel/mm/transparent_hugepage", F_OK);
+	char size[32];
+
+	return read_file(THP "/hpage_pmd_size", size, sizeof(size)) &&
+	       strtoul(size, NULL, 10) == PMD_SIZE;
 }
 
 /* Of files that are mapped so, mmap() refuses flags that it does not know */
@@ -583,6 +610,18 @@ bool has_migration(void)
 {
 	return !syscall(__NR_move_pages, 0, 0UL, NULL, NULL, NULL, 0) ||
 	       errno != ENOSYS;
+}
+
+/* Kernels of 32 bits have none */
+bool has_mseal(void)
+{
+	return !syscall(__NR_mseal, 0UL, 0UL, 0UL);
+}
+
+/* Whether there is what deals with pages that turn bad */
+bool has_memory_failure(void)
+{
+	return !access("/proc/sys/vm/memory_failure_early_kill", F_OK);
 }
 
 /* Whether one page more passes a limit that leaves room for it over @charged */

@@ -15,7 +15,11 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-#ifndef MAP_ABOVE4G
+/* Flags of x86, and of no other architecture */
+#if !defined(__x86_64__) && !defined(__i386__)
+#define MAP_32BIT		0
+#define MAP_ABOVE4G		0
+#elif !defined(MAP_ABOVE4G)
 #define MAP_ABOVE4G		0x80
 #endif
 #ifndef MAP_FIXED_NOREPLACE
@@ -37,16 +41,27 @@
 #define ENTRY_SIZE		(2 * sizeof(long))
 #endif
 
-#define KIB			1024UL
+#ifndef PAGE_KIB
+#define PAGE_KIB		4
+#endif
+#define PAGE_SIZE		(PAGE_KIB * 1024UL)
+
+/*
+ * Lengths are meant in pages: each is as many everywhere, and has the name that it
+ * has where pages have 4 KiB.
+ */
+#define KIB			(PAGE_SIZE / 4)
 #define MIB			(1024 * KIB)
-#define LIMIT			(16 * MIB)	/* of MAP_LIMITED */
-#define PAGE_SIZE		(4 * KIB)
 #define PMD_SIZE		(2 * MIB)
+#define LIMIT			(16UL << 20)	/* of MAP_LIMITED */
 #define RW			(PROT_READ | PROT_WRITE)
 #define PAGES(size)		((long)((size) / PAGE_SIZE))
 
 /* What madvise(MADV_DOFORK) says, in which versions of the kernel differ */
 #define MADV_DOFORK_ERR		0
+
+/* What files of /proc count in */
+#define KB			1024UL
 
 /* Of an entry of /proc/PID/pagemap, as Documentation/admin-guide/mm has it */
 #define PAGEMAP_PRESENT		0x8000000000000000ULL
@@ -149,8 +164,12 @@ bool group_falls_to(const char *group, long pages);
 /* What a kernel may have been built without; memory below 16 MiB needs ZONE_DMA */
 bool has_limited_memory(void);
 bool has_above4g(void);
+__u64 lowest_memory(void);
+bool has_thp(void);
 bool has_huge_pages(void);
 bool has_migration(void);
+bool has_mseal(void);
+bool has_memory_failure(void);
 bool lacks_memory_for(int flags);
 
 /* Privileges and limits, both of the calling process */

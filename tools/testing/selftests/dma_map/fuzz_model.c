@@ -544,7 +544,7 @@ static int madvise_error(const struct op *op)
 		break;
 	case MADV_HUGEPAGE:
 	case MADV_NOHUGEPAGE:
-		err = has_huge_pages() ? 0 : EINVAL;
+		err = has_thp() ? 0 : EINVAL;
 		break;
 	case MADV_COLLAPSE:
 		err = -1;

@@ -124,12 +124,12 @@ static void stop_injection(const struct state *state)
 }
 
 /* What MAP_CONSTRAINED says here; zones that reach beyond it have to be searched */
-#define CONSTRAINED_LIMIT	(256 * MIB)
+static __u64 constrained_limit;
 
 static void *map(void *addr, size_t length, int flags, dma_entry_t *dma_table)
 {
 	struct dma_constraints constraints =
-		CONSTRAINTS(.addr_limit = CONSTRAINED_LIMIT - 1);
+		CONSTRAINTS(.addr_limit = constrained_limit);
 
 	return (void *)syscall(__NR_dma_map, addr, length, RW, flags, dma_table,
 			       &constraints);
@@ -262,7 +262,7 @@ static const char *flaw_of_buffer(void *addr, size_t length, int flags,
 	if (flags & MAP_LIMITED && highest(dma_table, nr) >= LIMIT)
 		return "not below 16 MiB";
 	if (flags & MAP_CONSTRAINED &&
-	    highest(dma_table, nr) >= CONSTRAINED_LIMIT)
+	    highest(dma_table, nr) > constrained_limit)
 		return "not below the limit";
 	if (populated && untrue_pages(addr, dma_table, 0, length))
 		return "not populated";
@@ -524,7 +524,7 @@ FIXTURE_TEARDOWN_PARENT(unobtainable)
  */
 static unsigned int after_fault(unsigned int nth)
 {
-	return nth + 1 + (has_huge_pages() || nth < 64 ? 0 : nth / 8);
+	return nth + 1 + (has_thp() || nth < 64 ? 0 : nth / 8);
 }
 
 TEST_F_TIMEOUT(obtainable, success_keeps_the_contract, TIMEOUT)
@@ -977,5 +977,6 @@ TEST_F_TIMEOUT(placed, noreplace_in_a_hole_is_there_or_nowhere, TIMEOUT)
 int main(int argc, char **argv)
 {
 	dma_map_test_init(argc, argv);
+	constrained_limit = lowest_memory() + 256 * MIB - 1;
 	return test_harness_run(argc, argv);
 }

@@ -217,7 +217,7 @@ TEST(part_of_a_unit_frees_nothing_until_the_rest_goes)
 	if (!has_huge_pages())
 		SKIP(return, "no huge pages");
 	ASSERT_NE(MAP_FAILED, addr);
-	ASSERT_EQ(PMD_SIZE / KIB, smaps_kb(addr, PMD_SIZE, "FilePmdMapped"))
+	ASSERT_EQ(PMD_SIZE / KB, smaps_kb(addr, PMD_SIZE, "FilePmdMapped"))
 		TH_LOG("not a unit of the size of a PMD");
 	ASSERT_EQ(0, munmap(addr + MIB, MIB - PAGE_SIZE));
 	ASSERT_EQ(0, munmap(addr, MIB));
@@ -925,8 +925,11 @@ TEST_F(mapped, remap_file_pages_within_rearranges)
 #ifdef __NR_mseal
 TEST_F(mapped, sealed_cannot_be_unmapped_and_is_freed_at_exit)
 {
-	pid_t child = fork();
+	pid_t child;
 
+	if (!has_mseal())
+		SKIP(return, "no mseal()");
+	child = fork();
 	if (!child) {
 		void *addr = dma_map(NULL, variant->length, RW, variant->flags,
 				     table);

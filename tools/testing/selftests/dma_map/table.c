@@ -636,7 +636,7 @@ TEST(its_name_in_maps_is_dma_map)
 static long pmd_mapped(const void *addr, size_t length)
 {
 	return (smaps_kb(addr, length, "FilePmdMapped") +
-		smaps_kb(addr, length, "ShmemPmdMapped")) * KIB;
+		smaps_kb(addr, length, "ShmemPmdMapped")) * KB;
 }
 
 FIXTURE(huge)
