@@ -12,6 +12,8 @@ base=$own_base
 config=default
 # Scripts that a script runs have it from there.
 arch=${DMA_MAP_ARCH:-x86_64}
+number=0
+failed=0
 
 # The comment at the head of a script is its help.
 usage() { sed -n '3,/^$/s/^# \{0,1\}//p' "$0"; }
@@ -150,6 +152,36 @@ pristine_copy() (
 		cp -p "$pristine/$file" "$to/$file"
 	done
 )
+
+# fresh_tree DIRECTORY: Debian's source, to patch step by step. What was there goes.
+fresh_tree() {
+	say "unpacking a tree to patch step by step"
+	rm -rf "$1"
+	mkdir -p "$1"
+	tar -C "$1" --strip-components=1 -xf "$(source_tarball)" ||
+		die "$(source_tarball) does not unpack; reinstall linux-source-$base"
+}
+
+# Whether a patch has anything that a kernel is built of.
+has_code() {
+	{ touched "$1"; added "$1"; } | grep -qvE '^(Documentation/|tools/|MAINTAINERS$)'
+}
+
+# result STATUS NAME: a line of TAP. results ends them, with its status.
+result() {
+	number=$((number + 1))
+	if [ "$1" = 0 ]; then
+		echo "ok $number $2"
+	else
+		failed=$((failed + 1))
+		echo "not ok $number $2"
+	fi
+}
+results() {
+	echo "1..$number"
+	echo "$((number - failed)) passed, $failed failed"
+	[ "$number" != 0 ] && [ "$failed" = 0 ]
+}
 
 # device_options DEVICE FILE: sets options, of QEMU, for a guest that has what the
 # driver of that name drives; size, where that is a disk, which FILE is to be; and
