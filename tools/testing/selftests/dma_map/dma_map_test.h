@@ -39,6 +39,8 @@
 
 /* What madvise(MADV_DOFORK) says, in which versions of the kernel differ */
 #define MADV_DOFORK_ERR		0
+/* How often it counts as "max" in memory.events that a charge is refused at once */
+#define MEMCG_REFUSED		0
 
 /* Of an entry of /proc/PID/pagemap, as Documentation/admin-guide/mm has it */
 #define PAGEMAP_PRESENT		0x8000000000000000ULL
