@@ -886,7 +886,10 @@ static int poison(void *addr)
 	int err;
 
 	sigaction(SIGBUS, &note, &old);
+	/* By this advice older kernels tell only who wants to know early */
+	prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0);
 	err = errno_of(madvise(addr, PAGE_SIZE, MADV_HWPOISON));
+	prctl(PR_MCE_KILL, PR_MCE_KILL_CLEAR, 0, 0, 0);
 	sigaction(SIGBUS, &old, NULL);
 	return err;
 }
