@@ -187,6 +187,7 @@ static long large_iommu_pages(const struct pci_device *pci)
 {
 	static char text[MIB];
 	char path[96], *line, *save;
+	bool of_device = true;
 	long nr = 0;
 	size_t length;
 
@@ -198,12 +199,21 @@ static long large_iommu_pages(const struct pci_device *pci)
 		snprintf(path, sizeof(path),
 			 "/sys/kernel/debug/iommu/intel/%s/0/domain_translation_struct",
 			 pci->name);
-	if (!length && !read_file(path, text, sizeof(text)))
+	if (!length)
+		length = read_file(path, text, sizeof(text));
+	/* Before Linux 6.6, of all devices */
+	if (!length &&
+	    !read_file("/sys/kernel/debug/iommu/intel/domain_translation_struct",
+		       text, sizeof(text)))
 		return -1;
 	for (line = strtok_r(text, "\n", &save); line;
 	     line = strtok_r(NULL, "\n", &save)) {
 		unsigned long long pfn, level[5] = { 0 };
 
+		if (!strncmp(line, "Device ", strlen("Device ")))
+			of_device = strstr(line, pci->name);
+		if (!of_device)
+			continue;
 		/* IOVA_PFN, then an entry of each level; the last ones are 0 */
 		if (sscanf(line, "%llx | %llx %llx %llx %llx %llx", &pfn,
 			   &level[0], &level[1], &level[2], &level[3],
