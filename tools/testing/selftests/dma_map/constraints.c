@@ -13,7 +13,7 @@
 #include "../kselftest_harness.h"
 #include "constraints.h"
 
-#define GIB		(1ULL << 30)
+#define GIB		(1024ULL * 1024 * 1024)
 #define BITS(n)		((1ULL << (n)) - 1)
 
 #define NODE_1		"/sys/devices/system/node/node1"

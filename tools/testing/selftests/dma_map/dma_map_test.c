@@ -553,9 +553,10 @@ static __u64 zones_begin(const char *name)
 	unsigned long pfn;
 
 	while (zoneinfo && fgets(line, sizeof(line), zoneinfo)) {
-		sscanf(line, "Node %*d, zone %15s", zone);
-		if (sscanf(line, " start_pfn: %lu", &pfn) == 1 &&
-		    (!name || !strcmp(zone, name)) && (__u64)pfn * PAGE_SIZE < lowest)
+		if (sscanf(line, "Node %*d, zone %15s", zone) == 1 ||
+		    sscanf(line, " start_pfn: %lu", &pfn) != 1)
+			continue;
+		if ((!name || !strcmp(zone, name)) && (__u64)pfn * PAGE_SIZE < lowest)
 			lowest = (__u64)pfn * PAGE_SIZE;
 	}
 	if (zoneinfo)

@@ -16,11 +16,11 @@
 #include <sys/types.h>
 
 /* Flags of x86, and of no other architecture */
-#if !defined(__x86_64__) && !defined(__i386__)
+#ifndef MAP_32BIT
 #define MAP_32BIT		0
-#define MAP_ABOVE4G		0
-#elif !defined(MAP_ABOVE4G)
-#define MAP_ABOVE4G		0x80
+#endif
+#ifndef MAP_ABOVE4G
+#define MAP_ABOVE4G		(MAP_32BIT ? 0x80 : 0)
 #endif
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE	0x100000
