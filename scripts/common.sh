@@ -52,7 +52,7 @@ common_options() {
 	[ -f "$root/scripts/arch/$arch" ] ||
 		die "no architecture $arch; there is: $(cd "$root/scripts/arch" && echo * |
 			sed 's/ [^ ]*\.config//g')"
-	# shellcheck source=scripts/arch/x86_64
+	# shellcheck source=arch/x86_64
 	. "$root/scripts/arch/$arch"
 	export DMA_MAP_ARCH="$arch"
 }

@@ -15,6 +15,8 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
+#include "../kselftest.h"
+
 /* Flags of x86, and of no other architecture */
 #ifndef MAP_32BIT
 #define MAP_32BIT		0
@@ -27,13 +29,6 @@
 #endif
 #ifndef MAP_SHARED_VALIDATE
 #define MAP_SHARED_VALIDATE	0x03
-#endif
-/* What the harness has not before Linux 6.5 and 6.10 */
-#ifndef __printf
-#define __printf(a, b)
-#endif
-#ifndef FIXTURE_TEARDOWN_PARENT
-#define FIXTURE_TEARDOWN_PARENT	FIXTURE_TEARDOWN
 #endif
 
 /* What a dma_entry_t takes: but for x32, two longs as C knows them */
