@@ -59,6 +59,8 @@
 
 /* What madvise(MADV_DOFORK) says, in which versions of the kernel differ */
 #define MADV_DOFORK_ERR		0
+/* How often it counts as "max" in memory.events that a charge is refused at once */
+#define MEMCG_REFUSED		0
 
 /* What files of /proc count in */
 #define KB			1024UL
