@@ -76,6 +76,13 @@ source_tarball() {
 	fi
 }
 
+# Where the machine has Debian from: a line "LABEL URI" an archive
+archives() {
+	# shellcheck disable=SC2016 # apt's own variables
+	apt-get indextargets --format '$(CREATED_BY) $(ORIGIN) $(LABEL) $(REPO_URI)' 2>/dev/null |
+		sed -n 's/^Packages Debian \(Debian[^ ]*\) /\1 /p' | sort -u
+}
+
 # unpack DIRECTORY: Debian's source, unless it is there in this version.
 unpack() {
 	version=$(source_version) || die "linux-source-$base is not here; scripts/deps gets it"
@@ -238,4 +245,22 @@ logged() {
 	shift
 	rm -f "$logged_to.failed"
 	{ "$@" 2>&1 || echo failed >"$logged_to.failed"; } | tee "$logged_to"
+}
+
+# progress OF: reads what a kernel's build prints. One line that counts on a
+# terminal, one every 200 objects elsewhere.
+progress() {
+	n=0
+	while read -r what object _; do
+		case $what in
+		CC | AS | AR | LD | HOSTCC) n=$((n + 1)) ;;
+		*) continue ;;
+		esac
+		if [ -t 2 ]; then
+			printf '\r%-72.72s' "$self: $n built$1, $object" >&2
+		elif [ $((n % 200)) = 0 ]; then
+			say "$n built$1"
+		fi
+	done
+	if [ -t 2 ] && [ "$n" != 0 ]; then echo >&2; fi
 }
