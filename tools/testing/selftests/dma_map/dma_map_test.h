@@ -56,6 +56,8 @@
 #define MADV_DOFORK_ERR		0
 /* How often it counts as "max" in memory.events that a charge is refused at once */
 #define MEMCG_REFUSED		0
+/* Whether mremap() moves several mappings */
+#define MREMAP_MOVES_SEVERAL	false
 
 /* What files of /proc count in */
 #define KB			1024UL

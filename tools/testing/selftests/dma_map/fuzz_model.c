@@ -390,10 +390,17 @@ static bool do_dma_map(const struct op *op)
 	return true;
 }
 
+static void move_cells(struct cell *to, struct cell *from, unsigned int nr)
+{
+	memcpy(to, from, nr * sizeof(*to));
+	memset(from, 0, nr * sizeof(*from));
+}
+
 static bool do_move(const struct op *op)
 {
 	struct cell *from = &model->cell[me][op->page];
 	struct cell *to = &model->cell[me][op->arg];
+	const unsigned int others = before(op, is_dma);
 	struct op to_op = *op;
 	unsigned long start, end;
 	int err;
@@ -403,8 +410,11 @@ static bool do_move(const struct op *op)
 	err = apply(op);
 	forget(me, op->arg, op->nr);
 	if (!err) {
-		memcpy(to, from, op->nr * sizeof(*to));
-		memset(from, 0, op->nr * sizeof(*from));
+		move_cells(to, from, op->nr);
+	} else if (MREMAP_MOVES_SEVERAL && from->pfn == OTHER &&
+		   others < op->nr && err == EFAULT) {
+		/* One mapping after the other, but a buffer's goes alone */
+		move_cells(to, from, others);
 	} else if (err != EFAULT || (before(op, is_free) == op->nr &&
 				     vma_at(at(op->page), &start, &end) &&
 				     end >= (unsigned long)at(op->page + op->nr))) {
