@@ -536,7 +536,7 @@ bool free_pages_back(long base)
 
 long total_pages(void)
 {
-	return PAGES(number_in("/proc/meminfo", "MemTotal") * KB);
+	return number_in("/proc/meminfo", "MemTotal") / (long)(PAGE_SIZE / KB);
 }
 
 long vm_event(const char *key)
