@@ -616,7 +616,11 @@ bool has_migration(void)
 /* Kernels of 32 bits have none */
 bool has_mseal(void)
 {
+#ifdef __NR_mseal
 	return !syscall(__NR_mseal, 0UL, 0UL, 0UL);
+#else
+	return false;
+#endif
 }
 
 /* Whether there is what deals with pages that turn bad */
