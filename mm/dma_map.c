@@ -829,6 +829,8 @@ struct dmamap_window {
 /* What nobody holds is free, or in the middle of what is, or in a pool or slab */
 static bool dmamap_unheld_usable(struct page *page, struct folio *folio)
 {
+	if (PageBuddy(page))
+		return true;
 	return !PageReserved(page) && !page_has_type(&folio->page);
 }
 
@@ -1108,12 +1110,7 @@ static struct page *dmamap_alloc_window(const struct dmamap_request *req,
 /* The page is accounted for by the first one of its block, from now on */
 static void dmamap_join_tag(struct page *page)
 {
-	struct alloc_tag *tag = pgalloc_tag_get(page);
-
-	if (tag) {
-		this_cpu_dec(tag->counters->calls);
-		clear_page_tag_ref(page);
-	}
+	pgalloc_tag_sub(page, 0);
 }
 
 /* Makes one block of single pages, unless somebody looks at one of them */
@@ -1541,7 +1538,7 @@ static vm_fault_t dmamap_fault(struct vm_fault *vmf)
 		folio_put(folio);
 		return VM_FAULT_HWPOISON;
 	}
-	/* finish_fault() may map all of the unit, this leaves out what is bad */
+	/* Some finish_fault() map all of the unit, this leaves out what is bad */
 	if (folio_test_large(folio) && folio_test_has_hwpoisoned(folio)) {
 		folio_unlock(folio);
 		folio_put(folio);
@@ -1862,8 +1859,8 @@ static int dmamap_show_entry(void *arg, phys_addr_t start, phys_addr_t end)
 /**
  * dmamap_show_entries - list the physical chunks of a mapping
  * @m: where to, a line an entry
- * @vma: a mapping for which dmamap_vma() is true, of a locked mm: what it maps
- *	stays
+ * @vma: a mapping for which dmamap_vma() is true, locked, or of a locked mm: what
+ *	it maps stays
  */
 void dmamap_show_entries(struct seq_file *m, struct vm_area_struct *vma)
 {
@@ -2060,6 +2057,24 @@ static pmd_t *dmamap_pmd_alloc(struct mm_struct *mm, unsigned long addr)
 	return pud ? pmd_alloc(mm, pud, addr) : NULL;
 }
 
+/* do_set_pmd() would make the page table with the RCU read lock held */
+static int dmamap_populate_huge(struct vm_fault *vmf, pgoff_t last)
+{
+	struct mm_struct *mm = vmf->vma->vm_mm;
+
+	if (arch_needs_pgtable_deposit()) {
+		vmf->prealloc_pte = pte_alloc_one(mm);
+		if (!vmf->prealloc_pte)
+			return -ENOMEM;
+	}
+	filemap_map_pages(vmf, vmf->pgoff, last);
+	if (arch_needs_pgtable_deposit() && vmf->prealloc_pte) {
+		pte_free(mm, vmf->prealloc_pte);
+		vmf->prealloc_pte = NULL;
+	}
+	return 0;
+}
+
 /* As do_fault_around(), for as much as a page table maps */
 static int dmamap_populate_pmd(struct vm_area_struct *vma, unsigned long addr,
 			       unsigned long end)
@@ -2079,8 +2094,8 @@ static int dmamap_populate_pmd(struct vm_area_struct *vma, unsigned long addr,
 		return -ENOMEM;
 
 	/* What a PMD can map needs no page table */
-	if (end - addr == PMD_SIZE)
-		filemap_map_pages(&vmf, vmf.pgoff, last);
+	if (end - addr == PMD_SIZE && dmamap_populate_huge(&vmf, last))
+		return -ENOMEM;
 	if (pmd_trans_huge(pmdp_get_lockless(vmf.pmd)))
 		return 0;
 

@@ -276,10 +276,9 @@ FIXTURE_SETUP(memcg)
 	ASSERT_EQ(0, dma_map_errno(NULL, 1, RW, MAP_SHARED, table));
 }
 
-/* In the parent, if it can be, when the process of the test is gone */
+/* In the parent, when the process of the test has left its group */
 FIXTURE_TEARDOWN_PARENT(memcg)
 {
-	group_write(self->root, "cgroup.procs", "0");
 	rmdir(self->group);
 	rmdir(self->other);
 	if (self->mounted) {
