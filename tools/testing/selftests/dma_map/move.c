@@ -731,7 +731,7 @@ TEST_F_TIMEOUT(kept, hot_remove_of_its_block_is_ebusy, 90)
 	if (!has_migration())
 		SKIP(return, "no page migration");
 	if (access(MEMORY, F_OK))
-		SKIP(return, "no CONFIG_MEMORY_HOTREMOVE");
+		SKIP(return, "no CONFIG_MEMORY_HOTPLUG");
 	ASSERT_LT(0, read_file(MEMORY "block_size_bytes", state,
 			       sizeof(state)));
 	size = strtoull(state, NULL, 16);
