@@ -161,7 +161,7 @@ static size_t fragment_and_compact(void *other)
 }
 
 /* Memory at the end that compaction moves to is left where it is: try again */
-TEST_F(kept, compaction_does_not_move_it)
+TEST_F_TIMEOUT(kept, compaction_does_not_move_it, 90)
 {
 	void *other[6];
 	size_t moved = 0;
