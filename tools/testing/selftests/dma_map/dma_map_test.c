@@ -191,13 +191,20 @@ static __u64 entry_to_phys(__u64 entry)
 	return entry & PAGEMAP_PRESENT ? (entry & PAGEMAP_PFN) * PAGE_SIZE : 0;
 }
 
-/* The physical address of what is mapped at @addr; 0: nothing */
+/* The physical addresses of what is mapped from @addr on; 0: nothing */
+void pagemap_of(const void *addr, __u64 *phys, size_t nr)
+{
+	read_pagemap(addr, phys, nr);
+	while (nr--)
+		phys[nr] = entry_to_phys(phys[nr]);
+}
+
 __u64 pagemap(const void *addr)
 {
-	__u64 entry;
+	__u64 phys;
 
-	read_pagemap(addr, &entry, 1);
-	return entry_to_phys(entry);
+	pagemap_of(addr, &phys, 1);
+	return phys;
 }
 
 size_t present_pages(const void *addr, size_t length)

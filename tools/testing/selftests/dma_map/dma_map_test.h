@@ -17,6 +17,10 @@
 
 #include "../kselftest.h"
 
+/* Seconds, against tests that hang: an emulated machine is slow */
+#undef TEST_TIMEOUT_DEFAULT
+#define TEST_TIMEOUT_DEFAULT	120
+
 /* Flags of x86, and of no other architecture */
 #ifndef MAP_32BIT
 #define MAP_32BIT		0
@@ -115,6 +119,7 @@ size_t mergeable(const dma_entry_t *dma_table, size_t nr);
 __u64 told(const dma_entry_t *dma_table, size_t offset);
 __u64 highest(const dma_entry_t *dma_table, size_t nr);
 __u64 pagemap(const void *addr);
+void pagemap_of(const void *addr, __u64 *phys, size_t nr);
 size_t present_pages(const void *addr, size_t length);
 size_t untrue_pages(const void *addr, const dma_entry_t *dma_table,
 		    size_t from, size_t to);

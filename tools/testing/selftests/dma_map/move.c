@@ -161,7 +161,7 @@ static size_t fragment_and_compact(void *other)
 }
 
 /* Memory at the end that compaction moves to is left where it is: try again */
-TEST_F_TIMEOUT(kept, compaction_does_not_move_it, 90)
+TEST_F(kept, compaction_does_not_move_it)
 {
 	void *other[6];
 	size_t moved = 0;
@@ -724,7 +724,7 @@ static int offline_block(__u64 block)
 
 TEST_F_TIMEOUT(kept, hot_remove_of_its_block_is_ebusy, 90)
 {
-	__u64 block, size, other, kept = 0, there = 0;
+	__u64 block, size, other, kept = 0;
 	char state[32];
 	int err;
 
@@ -744,11 +744,10 @@ TEST_F_TIMEOUT(kept, hot_remove_of_its_block_is_ebusy, 90)
 		err = other == block ? EBUSY : offline_block(other);
 		if (!err)
 			break;
-		there += err != ENOENT;
 		kept += err == EPERM;
 	}
-	/* arm64 keeps what it booted with: all of it, but for the block above */
-	if (!other && kept && kept == there - 1)
+	/* arm64 keeps what it booted with, and refuses no other memory so */
+	if (!other && kept)
 		SKIP(return, "no memory that was not there at boot");
 	EXPECT_NE(0, other);
 }

@@ -512,6 +512,7 @@ TEST_F_TIMEOUT(exhausted, scattered_memory_is_told_in_a_long_table, 150)
 /* By page frame: what the child had, as far as a buffer here can have it too */
 static bool *owned;
 static size_t nr_pfns;
+static __u64 phys[LARGEST / PAGE_SIZE];
 static const __u64 reach = ENTRY_SIZE == 8 ? UINT32_MAX : UINT64_MAX;
 
 /* In a child: leaves a pattern in memory, and tells in which */
@@ -520,12 +521,10 @@ static void soil(void *addr, size_t length)
 	if (addr == MAP_FAILED)
 		_exit(1);
 	memset(addr, CANARY, length);
-	for (size_t at = 0; at < length; at += PAGE_SIZE) {
-		__u64 phys = pagemap(addr + at);
-
-		if (phys < reach && phys / PAGE_SIZE < nr_pfns)
-			owned[phys / PAGE_SIZE] = true;
-	}
+	pagemap_of(addr, phys, PAGES(length));
+	for (long i = 0; i < PAGES(length); i++)
+		if (phys[i] < reach && phys[i] / PAGE_SIZE < nr_pfns)
+			owned[phys[i] / PAGE_SIZE] = true;
 	_exit(0);
 }
 
@@ -571,11 +570,10 @@ static size_t reused_pages(const void *addr, size_t length)
 {
 	size_t reused = 0;
 
-	for (size_t at = 0; at < length; at += PAGE_SIZE) {
-		__u64 pfn = pagemap(addr + at) / PAGE_SIZE;
-
-		reused += pfn < nr_pfns && owned[pfn];
-	}
+	pagemap_of(addr, phys, PAGES(length));
+	for (long i = 0; i < PAGES(length); i++)
+		reused += phys[i] / PAGE_SIZE < nr_pfns &&
+			  owned[phys[i] / PAGE_SIZE];
 	return reused;
 }
 
