@@ -257,10 +257,11 @@ TEST_F(kept, khugepaged_does_not_collapse_it)
 
 #define ZRAM		"/sys/block/zram0/"
 #define SWAP_DEVICE	"/dev/zram0"
-#define SWAP_SIZE	(512 * MIB)
-#define HOG_SIZE	(512 * MIB)
-#define HOG_CHECKED	(8 * MIB)
-#define SWAPPED		(64 * MIB)
+/* The device's, whatever a page has */
+#define SWAP_SIZE	(512UL << 20)
+#define HOG_SIZE	SWAP_SIZE
+#define HOG_CHECKED	(SWAP_SIZE / 64)
+#define SWAPPED		(SWAP_SIZE / 8)
 
 struct swap_header {
 	char boot[1024];
