@@ -133,23 +133,29 @@ static bool contradicts_itself(const struct demand *demand)
  * Free memory
  */
 
+/* By number, from the first one that was asked for on */
 static __u8 *free_frames;
-static __u64 nr_frames;
 
-static void read_free_frames(void)
+/* Which frames of [@begin, @end) are free, and to where that is told */
+static __u64 read_free_frames(__u64 begin, __u64 end)
 {
 	static __u64 flags[4096];
 	int fd = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	__u64 frame = begin, nr;
 	ssize_t got;
 
-	nr_frames = 0;
-	while ((got = read(fd, flags, sizeof(flags))) > 0) {
-		free_frames = realloc(free_frames, nr_frames +
-				      got / sizeof(*flags));
+	free_frames = realloc(free_frames, end - begin);
+	while (frame < end) {
+		nr = end - frame < 4096 ? end - frame : 4096;
+		got = pread(fd, flags, nr * sizeof(*flags),
+			    frame * sizeof(*flags));
+		if (got <= 0)
+			break;
 		for (size_t i = 0; i < got / sizeof(*flags); i++)
-			free_frames[nr_frames++] = flags[i] >> KPF_BUDDY & 1;
+			free_frames[frame++ - begin] = flags[i] >> KPF_BUDDY & 1;
 	}
 	close(fd);
+	return frame;
 }
 
 /* Where the first entry, or all of them, may begin: from @frame on */
@@ -194,6 +200,7 @@ static __u64 entries_in(const struct frames *f, __u64 begin, __u64 end,
 static struct zone {
 	int node;
 	__u64 begin, end;
+	__u64 free;
 	__u64 low;		/* below that many free pages, memory is short */
 	__u64 kept[3];		/* for who must have them: from DMA, DMA32, others */
 } zones[64];
@@ -202,13 +209,14 @@ static size_t nr_zones;
 static void read_zones(void)
 {
 	FILE *info = fopen("/proc/zoneinfo", "r");
-	__u64 spanned = 0, low = 0, kept[3] = {}, begin;
+	__u64 spanned = 0, free = 0, low = 0, kept[3] = {}, begin;
 	char line[256];
 	int node = -1;
 
 	nr_zones = 0;
 	while (info && nr_zones < 64 && fgets(line, sizeof(line), info)) {
 		if (sscanf(line, "Node %d, zone", &node) == 1 ||
+		    sscanf(line, " pages free %llu", &free) == 1 ||
 		    sscanf(line, " low %llu", &low) == 1 ||
 		    sscanf(line, " spanned %llu", &spanned) == 1 ||
 		    sscanf(line, " protection: (%llu, %llu, %llu", &kept[0],
@@ -217,7 +225,8 @@ static void read_zones(void)
 			continue;
 		zones[nr_zones++] = (struct zone){
 			.node = node, .begin = begin, .end = begin + spanned,
-			.low = low, .kept = { kept[0], kept[1], kept[2] },
+			.free = free, .low = low,
+			.kept = { kept[0], kept[1], kept[2] },
 		};
 	}
 	if (info)
@@ -228,14 +237,17 @@ static void read_zones(void)
 static __u64 zone_meets(const struct zone *zone, const struct frames *f,
 			bool contiguous)
 {
+	const __u64 begin = zone->begin;
 	__u64 end = f->end < zone->end ? f->end : zone->end;
 	__u64 had = 0, next;
 
-	if (end > nr_frames)
-		end = nr_frames;
-	for (__u64 frame = zone->begin; frame < end && had < f->nr;
+	if (end <= begin)
+		return 0;
+	end = read_free_frames(begin, end);
+	for (__u64 frame = begin; frame < end && had < f->nr;
 	     frame = next + 1) {
-		for (next = frame; next < end && free_frames[next]; next++)
+		for (next = frame; next < end && free_frames[next - begin];
+		     next++)
 			;
 		if (!contiguous)
 			had += entries_in(f, frame, next, f->nr - had);
@@ -243,15 +255,6 @@ static __u64 zone_meets(const struct zone *zone, const struct frames *f,
 			had = f->nr;
 	}
 	return had;
-}
-
-static __u64 free_in(const struct zone *zone)
-{
-	__u64 nr = 0;
-
-	for (__u64 i = zone->begin; i < zone->end && i < nr_frames; i++)
-		nr += free_frames[i];
-	return nr;
 }
 
 /*
@@ -266,14 +269,13 @@ static bool free_memory_meets(const struct demand *demand)
 	__u64 had = 0;
 
 	read_zones();
-	read_free_frames();
 	for (size_t i = 0; i < nr_zones && had < f.nr; i++) {
 		const struct zone *zone = &zones[i];
 		bool low = zone->end <= LIMIT_FRAME;
 
 		if ((demand->c.node >= 0 && zone->node != demand->c.node) ||
 		    (low && f.end > LIMIT_FRAME) ||
-		    free_in(zone) < f.nr + zone->low + zone->kept[class])
+		    zone->free < f.nr + zone->low + zone->kept[class])
 			continue;
 		had += zone_meets(zone, &f, demand->flags & MAP_CONTIGUOUS);
 	}
