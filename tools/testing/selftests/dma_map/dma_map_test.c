@@ -616,8 +616,7 @@ bool has_above4g(void)
 
 bool has_migration(void)
 {
-	return !syscall(__NR_move_pages, 0, 0UL, NULL, NULL, NULL, 0) ||
-	       errno != ENOSYS;
+	return vm_event("pgmigrate_success") >= 0;
 }
 
 /* Kernels of 32 bits have none */
