@@ -120,7 +120,7 @@ FIXTURE_TEARDOWN(held)
  * another process
  */
 
-#define ADVISED		(4 * MIB)
+#define ADVISED		(2 * UNIT_SIZE)
 
 FIXTURE(advice)
 {
@@ -496,8 +496,8 @@ TEST_F(locked, part_that_goes_is_given_back_once)
 {
 	long vmlck = status_kb("VmLck");
 
-	EXPECT_EQ(0, munmap(self->addr + PMD_SIZE, PMD_SIZE));
-	EXPECT_EQ(self->base + PAGES(PMD_SIZE), charged_pages());
+	EXPECT_EQ(0, munmap(self->addr + UNIT_SIZE, UNIT_SIZE));
+	EXPECT_EQ(self->base + PAGES(UNIT_SIZE), charged_pages());
 	EXPECT_EQ(vmlck, status_kb("VmLck"));
 	EXPECT_EQ(self->addr, dma_map(self->addr, ADVISED, RW,
 				      MAP_SHARED | MAP_FIXED | MAP_CONTIGUOUS,

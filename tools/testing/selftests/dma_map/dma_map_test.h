@@ -52,6 +52,10 @@
 #define KIB			(PAGE_SIZE / 4)
 #define MIB			(1024 * KIB)
 #define PMD_SIZE		(2 * MIB)
+/* The most that the kernel takes as one: what a PMD maps, or a folio can have */
+#define UNIT_SIZE		(PAGE_KIB == 64 ? 4 * PMD_SIZE : PMD_SIZE)
+/* The most that the page allocator has as one */
+#define LARGEST_BLOCK		(PAGE_KIB == 64 ? 32 * MIB : 4 * MIB)
 #define LIMIT			(16UL << 20)	/* of MAP_LIMITED */
 #define RW			(PROT_READ | PROT_WRITE)
 #define PAGES(size)		((long)((size) / PAGE_SIZE))

@@ -17,7 +17,7 @@
 #define MADV_COLLAPSE		25
 #endif
 
-#define UNIT_PAGES		(PMD_SIZE / PAGE_SIZE)
+#define UNIT_PAGES		(UNIT_SIZE / PAGE_SIZE)
 #define PIPE_PAGES		16U
 #define KPF_TAIL		0x10000ULL
 

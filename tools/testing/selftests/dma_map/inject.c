@@ -336,10 +336,8 @@ static void note_state(struct state *state, size_t length, int flags)
 
 /*
  * Every combination of flags that says what memory it is to be, in every size.
- * What is larger than the largest block, 4 MiB, is had by migration.
+ * What is larger than the largest block is had by migration.
  */
-
-#define LARGEST_BLOCK		(4 * MIB)
 
 FIXTURE(obtainable)
 {

@@ -29,7 +29,7 @@
 #endif
 
 /* Pages that the two units at the edges of a part may keep at most */
-#define EDGES			(2 * (PAGES(PMD_SIZE) - 1))
+#define EDGES			(2 * (PAGES(UNIT_SIZE) - 1))
 
 /*
  * Part of a buffer goes
@@ -780,13 +780,13 @@ TEST_F(mapped, mremap_shrink_keeps_the_rest)
 TEST(mremap_shrink_gives_units_back)
 {
 	long base = charged_pages(), free = free_pages();
-	void *addr = dma_map(NULL, 16 * MIB, RW, MAP_SHARED, table);
+	void *addr = dma_map(NULL, 8 * UNIT_SIZE, RW, MAP_SHARED, table);
 
 	ASSERT_NE(MAP_FAILED, addr);
-	ASSERT_EQ(addr, mremap(addr, 16 * MIB, 4 * MIB, 0));
-	EXPECT_EQ(base + PAGES(4 * MIB), charged_pages());
-	EXPECT_TRUE(free_pages_back(free - PAGES(4 * MIB)));
-	munmap(addr, 4 * MIB);
+	ASSERT_EQ(addr, mremap(addr, 8 * UNIT_SIZE, 2 * UNIT_SIZE, 0));
+	EXPECT_EQ(base + PAGES(2 * UNIT_SIZE), charged_pages());
+	EXPECT_TRUE(free_pages_back(free - PAGES(2 * UNIT_SIZE)));
+	munmap(addr, 2 * UNIT_SIZE);
 	EXPECT_EQ(base, charged_pages());
 }
 

@@ -257,11 +257,10 @@ TEST_F(kept, khugepaged_does_not_collapse_it)
 
 #define ZRAM		"/sys/block/zram0/"
 #define SWAP_DEVICE	"/dev/zram0"
-/* The device's, whatever a page has */
-#define SWAP_SIZE	(512UL << 20)
-#define HOG_SIZE	SWAP_SIZE
-#define HOG_CHECKED	(SWAP_SIZE / 64)
-#define SWAPPED		(SWAP_SIZE / 8)
+#define SWAP_SIZE	(512 * MIB)
+#define HOG_SIZE	(512 * MIB)
+#define HOG_CHECKED	(8 * MIB)
+#define SWAPPED		(64 * MIB)
 
 struct swap_header {
 	char boot[1024];
@@ -314,6 +313,8 @@ FIXTURE_VARIANT_ADD(swapped, private_64k)
 
 FIXTURE_SETUP(swapped)
 {
+	char size[24];
+
 	if (access(ZRAM "disksize", F_OK))
 		SKIP(return, "no zram to swap to");
 	self->base = charged_pages();
@@ -323,7 +324,8 @@ FIXTURE_SETUP(swapped)
 	/* What a test that was killed may have left */
 	swapoff(SWAP_DEVICE);
 	write_file(ZRAM "reset", "1");
-	ASSERT_TRUE(write_file(ZRAM "disksize", "512M"));
+	snprintf(size, sizeof(size), "%lu", SWAP_SIZE);
+	ASSERT_TRUE(write_file(ZRAM "disksize", size));
 	ASSERT_TRUE(make_swap());
 }
 

@@ -528,6 +528,7 @@ TEST_F(spliced, pages_do_not_become_those_of_a_file)
 #define CONFIGFS	"/tmp/dma_map_configfs"
 #define NULLB		CONFIGFS "/nullb/dma_map"
 #define DEVICE		"/dev/dma_map"
+#define QUEUE		"/sys/block/dma_map/queue"
 
 FIXTURE(direct)
 {
@@ -584,10 +585,14 @@ static int open_device(const char *nanoseconds)
 	if (!set_device("size", "16") || !set_device("memory_backed", "1") ||
 	    !set_device("irqmode", "2") ||
 	    !set_device("completion_nsec", nanoseconds) ||
+	    !set_device("max_sectors", "8192") ||
 	    !set_device("power", "1"))
 		return -1;
 	for (int i = 0; i < 100 && access(DEVICE, F_OK); i++)
 		usleep(10000);
+	/* What has to be split is begun later, and may find the buffer gone */
+	if (!write_file(QUEUE "/max_sectors_kb", "4096"))
+		return -1;
 	return open(DEVICE, O_RDWR | O_DIRECT | O_CLOEXEC);
 }
 
