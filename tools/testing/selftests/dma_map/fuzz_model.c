@@ -170,7 +170,7 @@ static bool entry_true(unsigned int page, __u64 entry)
 		return fail("page %u of %u is at %llx, which is a buffer's",
 			    page, me, pfn);
 	if (cell->pfn == OTHER || pfn == cell->pfn ||
-	    (is_dma(cell) && !readable(cell) && !entry))
+	    (is_dma(cell) && !readable(cell) && !(entry & ~PAGEMAP_SOFT_DIRTY)))
 		return true;
 	return fail("page %u of %u is at frame %llx, and not %x", page, me, pfn,
 		    cell->pfn);
