@@ -699,7 +699,7 @@ TEST_F_TIMEOUT(blocks, smaller_ones_stand_in_for_those_that_fail, TIMEOUT)
 		ASSERT_STREQ(NOTHING, flaw_of_state(&self->state));
 	}
 	EXPECT_EQ(EFAULT, errno);
-	EXPECT_LE(variant->length / (4 * MIB), nth - 1);
+	EXPECT_LE(variant->length / LARGEST_BLOCK, nth - 1);
 	EXPECT_LE(1, nth - 1);
 }
 
