@@ -75,7 +75,7 @@
 #define PAGEMAP_SWAPPED		0x4000000000000000ULL
 #define PAGEMAP_FILE		0x2000000000000000ULL
 #define PAGEMAP_PFN		0x007fffffffffffffULL
-#define PAGEMAP_SOFT_DIRTY	(1ULL << 55)
+#define PAGEMAP_SOFT_DIRTY	0x0080000000000000ULL
 
 /* The largest buffer here, and a table that has room for it */
 #define LARGEST			(64 * MIB)
