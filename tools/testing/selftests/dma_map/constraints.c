@@ -565,7 +565,7 @@ FIXTURE_SETUP(full)
 
 	if (!has_migration())
 		SKIP(return, "no page migration");
-	/* What is moved is whole pageblocks, of as much as the allocator's largest */
+	/* Whole pageblocks are moved, of 512 MiB where pages have 64 KiB */
 	if (LARGEST_BLOCK > 8 * MIB)
 		SKIP(return, "a pageblock is too large to be moved");
 	write_file(POOL, "1000000");

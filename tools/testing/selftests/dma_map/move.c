@@ -727,7 +727,8 @@ static int offline_block(__u64 block)
 
 TEST_F_TIMEOUT(kept, hot_remove_of_its_block_is_ebusy, 90)
 {
-	__u64 block, size, other, kept = 0;
+	__u64 block, size, other;
+	bool kept = false;
 	char state[32];
 	int err;
 
@@ -747,7 +748,7 @@ TEST_F_TIMEOUT(kept, hot_remove_of_its_block_is_ebusy, 90)
 		err = other == block ? EBUSY : offline_block(other);
 		if (!err)
 			break;
-		kept += err == EPERM;
+		kept |= err == EPERM;
 	}
 	/* arm64 keeps what it booted with, and refuses no other memory so */
 	if (!other && kept)
