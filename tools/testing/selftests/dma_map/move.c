@@ -600,11 +600,13 @@ static bool balance_eagerly(void)
 
 /*
  * In a child, with buffers of a page each, as a unit takes a page fault only:
- * fills them from each CPU in turn, and returns how often that took one.  Who
- * gets little of a CPU is looked at late.
+ * fills them from each CPU in turn, and returns how often that took one.  They are
+ * on a node that they would be moved from; what need not move may be passed over.
+ * Who gets little of a CPU is looked at late.
  */
-static long faults_of_balanced(int flags, size_t *changed)
+static long faults_of_balanced(int flags, int node, size_t *changed)
 {
+	const unsigned long nodes = 1UL << node;
 	const time_t begin = time(NULL);
 	const long seen = vm_event("numa_hint_faults");
 	char *other = mmap(NULL, BALANCED * PAGE_SIZE, RW,
@@ -614,13 +616,18 @@ static long faults_of_balanced(int flags, size_t *changed)
 	void *page[BALANCED];
 	long faults = 0;
 
-	if (other == MAP_FAILED)
+	if (other == MAP_FAILED ||
+	    syscall(__NR_set_mempolicy, MPOL_BIND, &nodes, 8 * sizeof(nodes)))
 		return -1;
+	fill(other, 0, BALANCED * PAGE_SIZE);
 	for (int i = 0; i < BALANCED; i++) {
 		page[i] = dma_map(NULL, PAGE_SIZE, RW, flags, &own[i]);
 		if (page[i] == MAP_FAILED)
 			return -1;
 	}
+	if (node_of(other) != node || node_of(page[0]) != node ||
+	    syscall(__NR_set_mempolicy, MPOL_DEFAULT, NULL, 0UL))
+		return -1;
 	for (int round = 0; time(NULL) < begin + BALANCED_SECONDS ||
 	     (time(NULL) < begin + BALANCED_AT_MOST &&
 	      vm_event("numa_hint_faults") == seen); round++) {
@@ -649,8 +656,8 @@ TEST_F_TIMEOUT(numa, balancing_leaves_it_where_it_is, 60)
 	ASSERT_TRUE(balance_eagerly());
 	child = fork();
 	if (!child)
-		_exit(faults_of_balanced(variant->flags, &changed) < 0 ||
-		      changed);
+		_exit(faults_of_balanced(variant->flags, self->elsewhere,
+					 &changed) < 0 || changed);
 	EXPECT_EQ(0, wait_for(child));
 	EXPECT_LT(faults, vm_event("numa_hint_faults"));
 }
@@ -664,7 +671,8 @@ TEST_F_TIMEOUT(numa, balancing_leaves_it_mapped, 60)
 	ASSERT_TRUE(balance_eagerly());
 	child = fork();
 	if (!child) {
-		long faults = faults_of_balanced(variant->flags, &changed);
+		long faults = faults_of_balanced(variant->flags,
+						 self->elsewhere, &changed);
 
 		_exit(faults < 0 || faults >= BALANCED);
 	}
