@@ -495,8 +495,9 @@ FIXTURE_SETUP(obtainable)
 {
 	if (lacks_memory_for(variant->flags))
 		SKIP(return, "no zone below 16 MiB");
-	if (variant->flags & MAP_CONTIGUOUS &&
-	    variant->length > LARGEST_BLOCK && !has_migration())
+	if ((variant->flags & MAP_CONSTRAINED ||
+	     (variant->flags & MAP_CONTIGUOUS &&
+	      variant->length > LARGEST_BLOCK)) && !has_migration())
 		SKIP(return, "no page migration");
 	if (!has_injection())
 		SKIP(return, "no fault injection in debugfs");
