@@ -158,6 +158,7 @@ long free_pages(void);
 bool free_pages_back(long base);
 bool free_pages_within(long base, long slack);
 long total_pages(void);
+long block_device_pages(void);
 long charged_pages(void);
 bool charge_falls_to(long pages);
 long vm_event(const char *key);

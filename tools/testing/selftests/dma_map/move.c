@@ -53,20 +53,6 @@ static long number_of(const char *path)
 }
 
 /*
- * Of a disk's own tables, which writing back may have read in the middle of a
- * test, as when the kernel's messages are logged.  No buffer is among them.
- */
-static long buffer_pages(void)
-{
-	char meminfo[4096], *at;
-
-	if (!read_file("/proc/meminfo", meminfo, sizeof(meminfo)))
-		return 0;
-	at = strstr(meminfo, "Buffers:");
-	return at ? atol(at + strlen("Buffers:")) / PAGE_KIB : 0;
-}
-
-/*
  * What is tuned for a test, and as it was before
  */
 
@@ -105,7 +91,6 @@ FIXTURE(kept)
 	void *addr;
 	long base;
 	long free;
-	long buffers;
 };
 
 FIXTURE_VARIANT(kept)
@@ -137,8 +122,7 @@ FIXTURE_SETUP(kept)
 	if (lacks_memory_for(variant->flags))
 		SKIP(return, "no zone below 16 MiB");
 	self->base = charged_pages();
-	self->buffers = buffer_pages();
-	self->free = free_pages();
+	self->free = free_pages() + block_device_pages();
 	self->addr = stamped(variant->length, variant->flags);
 	ASSERT_NE(MAP_FAILED, self->addr);
 }
@@ -151,8 +135,7 @@ FIXTURE_TEARDOWN(kept)
 	EXPECT_EQ(self->base + PAGES(variant->length), charged_pages());
 	EXPECT_EQ(0, munmap(self->addr, variant->length));
 	EXPECT_EQ(self->base, charged_pages());
-	EXPECT_TRUE(free_pages_back(self->free + self->buffers -
-				    buffer_pages()));
+	EXPECT_TRUE(free_pages_back(self->free - block_device_pages()));
 }
 
 /*
